@@ -1,0 +1,154 @@
+"""The machine as a value: its files, NVML, udev, processes and clocks.
+
+Everything that a collector knows of a machine it asks here, so that a recorded machine is read by the same
+code as the live one.
+"""
+
+import fnmatch
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from spark_agent.collectors._nvml import Nvml
+from spark_agent.collectors._reading import Reason, Unavailable
+from spark_agent.collectors._tree import Tree
+
+_DIGITS = re.compile(r"(\d+)")
+Answer = TypeVar("Answer")
+
+
+class Origin(StrEnum):
+    """Where a machine's answers come from."""
+
+    LIVE = "live"
+    RECORDED = "recorded"
+    SYNTHETIC = "synthetic"
+
+
+class Udev(Protocol):
+    """The device database."""
+
+    def properties(self, sys_path: str) -> Mapping[str, str]:
+        """Return what udev knows of the device at one path of ``/sys``; empty where it knows nothing."""
+
+
+class Processes(Protocol):
+    """The names of running processes."""
+
+    def name(self, pid: int) -> str:
+        """Return the command name of one process, or raise `Unavailable`."""
+
+
+class NoUdev:
+    """A machine without a device database."""
+
+    def properties(self, sys_path: str) -> Mapping[str, str]:  # noqa: ARG002  (the protocol's)
+        """Return nothing."""
+        return {}
+
+
+class Stuck:
+    """Which files never answered; each is left alone until the thread that hangs in it comes back."""
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self.current: dict[int, tuple[str, float]] = {}
+        self._hung: dict[str, threading.Thread] = {}
+
+    def give_up(self, path: str, thread: threading.Thread) -> None:
+        """Note that a thread hangs in a file."""
+        self._hung[path] = thread
+
+    def check(self, path: str) -> None:
+        """Raise where an earlier read of this file still hangs."""
+        if self._hung and (thread := self._hung.get(path)):
+            if thread.is_alive():
+                raise Unavailable(Reason.TIMEOUT, f"{path} does not answer")
+            del self._hung[path]
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A machine. ``clock`` is monotonic seconds, ``now`` seconds since 1970, both the machine's own."""
+
+    tree: Tree
+    nvml: Nvml
+    udev: Udev
+    processes: Processes
+    name: str = "this machine"
+    origin: Origin = Origin.LIVE
+    clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
+    note: str = ""
+    stuck: Stuck = field(default_factory=Stuck)
+
+    def text(self, path: str) -> str:
+        """Return one small kernel file as text, without the white space around it."""
+        return self.content(path).strip()
+
+    def content(self, path: str) -> str:
+        """Return one kernel file as text."""
+        return self._ask(self.tree.read, path).decode(errors="replace")
+
+    def _ask(self, question: Callable[[str], Answer], path: str) -> Answer:
+        # A file of a sick device may hang for ever, so say where this thread is before it may stop there.
+        self.stuck.check(path)
+        me = threading.get_ident()
+        self.stuck.current[me] = path, time.monotonic()
+        try:
+            return question(path)
+        finally:
+            self.stuck.current.pop(me, None)
+
+    def integer(self, path: str) -> int:
+        """Return one kernel file that holds a decimal number."""
+        return parse_integer(self.text(path))
+
+    def list(self, path: str) -> list[str]:
+        """Return the names in a directory, in natural order; none where there is no such directory."""
+        try:
+            return sorted(self._ask(self.tree.list, path), key=natural)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def glob(self, pattern: str) -> Iterator[str]:
+        """Yield the paths that match, in natural order; ``*`` stays within one part of the path."""
+        fixed, star, _ = pattern.partition("*")
+        if not star:
+            if self.exists(pattern):
+                yield pattern
+            return
+        above = fixed.rpartition("/")[0]
+        part, _, rest = pattern[len(above) + 1 :].partition("/")
+        for name in self.list(above):
+            if fnmatch.fnmatchcase(name, part):
+                yield from self.glob(f"{above}/{name}/{rest}" if rest else f"{above}/{name}")
+
+    def exists(self, path: str) -> bool:
+        """Whether there is something at a path."""
+        return self.tree.exists(path)
+
+    def link(self, path: str) -> str:
+        """Return the name that a symbolic link leads to: of ``…/driver``, the driver's."""
+        return self.tree.link(path).rstrip("/").rpartition("/")[2]
+
+    def real(self, path: str) -> str:
+        """Return the path with every link followed."""
+        return self.tree.real(path)
+
+
+def natural(name: str) -> list[tuple[bool, int, str]]:
+    """Return a sort key under which ``power2`` comes before ``power10``."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in _DIGITS.split(name)]
+
+
+def parse_integer(text: str) -> int:
+    """Turn decimal text into a number; anything else is garbage, and the message shows it."""
+    # int() would take "1_000", " 12 " and other alphabets' digits.
+    if not re.fullmatch(r"[+-]?[0-9]{1,40}", text):
+        raise ValueError(f"not a number: {text[:60]!r}")
+    return int(text)
