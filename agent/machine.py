@@ -5,22 +5,13 @@ A machine folder, or its ``.tar.gz``, holds ``machine.json``, ``root/``, ``error
 it is read into memory when it is opened, so nothing outside the folder can be reached through it.
 """
 
-import io
-import json
-import posixpath
 import re
-import stat
-import tarfile
 import threading
-import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from importlib import resources
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any, Final
 
-from spark_agent.collectors import Host, Nvml, NvmlError, Origin, Reason, Unavailable
-from spark_agent.collectors._tree import Fault, Link, MemoryTree
+from spark_agent.collectors import NvmlError, Reason, Unavailable
+from spark_agent.collectors._tree import MemoryTree
 
 FORMAT: Final = 1
 
@@ -43,7 +34,7 @@ class RecordedNvml:
         """Keep the content, which a timeline may change."""
         self.content: dict[str, Any] = dict(content)
 
-    def call(self, function: str, device: int | None, *arguments: str) -> Any:  # noqa: ANN401  (each call has its own)
+    def call(self, function: str, device: int | None, *arguments: str) -> Any:
         """Answer one call."""
         if function == "nvmlInit":
             if (status := _answer(self.content.get("init", "SUCCESS"), function)) != "SUCCESS":
@@ -68,7 +59,7 @@ class RecordedNvml:
         return value
 
 
-def _listed(calls: Mapping[str, Any], function: str) -> Any:  # noqa: ANN401
+def _listed(calls: Mapping[str, Any], function: str) -> Any:
     """Return what is listed for a function; ``_v2`` and the like are the same call to a reader."""
     if function in calls:
         return calls[function]
@@ -76,7 +67,7 @@ def _listed(calls: Mapping[str, Any], function: str) -> Any:  # noqa: ANN401
     return next((value for name, value in calls.items() if _VERSION_SUFFIX.sub("", name) == plain), None)
 
 
-def _answer(value: Any, function: str) -> Any:  # noqa: ANN401
+def _answer(value: Any, function: str) -> Any:
     """Return a recorded value, or fail or hang as it says."""
     if value is None:
         raise NvmlError("NOT_SUPPORTED", function)
@@ -88,7 +79,7 @@ def _answer(value: Any, function: str) -> Any:  # noqa: ANN401
     return value
 
 
-def _fields(fields: Any, ids: tuple[str, ...]) -> dict[str, Any]:  # noqa: ANN401
+def _fields(fields: Any, ids: tuple[str, ...]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for id_ in ids:
         try:

@@ -24,7 +24,7 @@ class PynvmlLibrary:
         """Load nothing yet."""
         self._handles: dict[int, Any] = {}
 
-    def call(self, function: str, device: int | None, *arguments: Any) -> Any:  # noqa: ANN401
+    def call(self, function: str, device: int | None, *arguments: Any) -> Any:
         """Call one function and return plain values, structs as dicts."""
         import pynvml
 
@@ -57,7 +57,7 @@ class PynvmlLibrary:
         finally:
             _unload(pynvml)
 
-    def _handle(self, pynvml: Any, device: int) -> Any:  # noqa: ANN401
+    def _handle(self, pynvml: Any, device: int) -> Any:
         if device not in self._handles:
             self._handles[device] = pynvml.nvmlDeviceGetHandleByIndex(device)
         return self._handles[device]
@@ -81,7 +81,7 @@ def _code_name(pynvml: Any, value: int) -> str:
     return f"UNKNOWN_{value}"
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401
+def _plain(value: Any) -> Any:
     """Turn what the binding returns into what JSON has."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
@@ -97,7 +97,7 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 def _by_name(function: str, prefix: str) -> Callable[..., Any]:
     """Wrap a function whose argument is an enumeration, to take the end of its name."""
 
-    def call(pynvml: Any, handle: object, name: str) -> Any:  # noqa: ANN401
+    def call(pynvml: Any, handle: object, name: str) -> Any:
         return getattr(pynvml, function)(handle, getattr(pynvml, prefix + name))
 
     return call
@@ -155,7 +155,7 @@ class PyudevUdev:
             return {}
 
 
-def _udev_context() -> Any:  # noqa: ANN401
+def _udev_context() -> Any:
     import pyudev
     from pyudev._ctypeslib import utils
 

@@ -72,14 +72,14 @@ class Library(Protocol):
     ``device`` is an index. Enumerations are given by the end of their names (``"SM"``). Raises `NvmlError`.
     """
 
-    def call(self, function: str, device: int | None, *arguments: Any) -> Any:  # noqa: ANN401  (each call has its own)
+    def call(self, function: str, device: int | None, *arguments: Any) -> Any:
         """Call one function."""
 
 
 class NoLibrary:
     """A machine without ``libnvidia-ml.so.1``."""
 
-    def call(self, function: str, device: int | None, *arguments: Any) -> Any:  # noqa: ANN401, ARG002
+    def call(self, function: str, device: int | None, *arguments: Any) -> Any:  # noqa: ARG002
         """Say that there is no library."""
         raise NvmlError("LIBRARY_NOT_FOUND", function)
 
@@ -106,7 +106,7 @@ class Nvml:
         self._down: NvmlError | None = None
         self._worker: _Worker | None = None
 
-    def call(self, function: str, device: int | None = None, *arguments: str) -> Any:  # noqa: ANN401
+    def call(self, function: str, device: int | None = None, *arguments: str) -> Any:
         """Call one NVML function and return what it says, or raise `NvmlError`."""
         self._initialise()
         key = (function, device, *arguments)
@@ -159,7 +159,7 @@ class Nvml:
             with contextlib.suppress(NvmlError):
                 self._run(self._call_deadline, "nvmlShutdown", None)
 
-    def _run(self, deadline: float, function: str, device: int | None, *arguments: str) -> Any:  # noqa: ANN401
+    def _run(self, deadline: float, function: str, device: int | None, *arguments: str) -> Any:
         if self._worker is None:
             self._worker = _Worker(self.library)
         return self._worker.run(deadline, function, device, *arguments)
@@ -176,7 +176,7 @@ class _Worker:
         self._hangs_in = ""
         threading.Thread(target=self._serve, name="nvml", daemon=True).start()
 
-    def run(self, deadline: float, function: str, device: int | None, *arguments: str) -> Any:  # noqa: ANN401
+    def run(self, deadline: float, function: str, device: int | None, *arguments: str) -> Any:
         if self._hanging:
             with contextlib.suppress(queue.Empty):
                 if self._answers.get_nowait()[0] is self._hanging:

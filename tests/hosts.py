@@ -44,7 +44,7 @@ def look(collector: Collector, machine: Host) -> list[Item]:
     return list(collector(machine))
 
 
-def value(items: list[Item], of: Quantity | Property, entity: str = "", *labels: str) -> Any:  # noqa: ANN401
+def value(items: list[Item], of: Quantity | Property, entity: str = "", *labels: str) -> Any:
     """Return the one value that was read for something; fail if there is none, or more than one."""
     found = [
         item.value
