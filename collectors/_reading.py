@@ -163,7 +163,8 @@ class Section:
     """One part of the document: a single object, or a list of entities.
 
     ``entity`` is the Prometheus label that names one of many; ``id_key`` is the key that holds that name in
-    the document (an int where ``numbered``).
+    the document (an int where ``numbered``). A list ``within`` another has entities named ``parent/child``.
+    One that is not ``exported`` is no metric: its entities come and go too fast for a label.
     """
 
     path: str
@@ -172,6 +173,8 @@ class Section:
     id_key: str = ""
     metric: str = ""
     numbered: bool = False
+    within: "Section | None" = None
+    exported: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,7 +223,6 @@ class Property:
     help: str
     inventory: bool = True
     private: bool = False
-    listed: bool = False
 
     @property
     def document_key(self) -> str:

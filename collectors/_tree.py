@@ -85,9 +85,10 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A file in memory that answers with an error; ``HANG`` never answers."""
+    """A file in memory that answers with an error; ``HANG`` never answers. What it hides comes back on healing."""
 
     name: str
+    under: "Node | None" = None
 
     def strike(self, path: str) -> bytes:
         """Raise the error, or wait for ever."""
@@ -136,20 +137,39 @@ class MemoryTree:
             if not isinstance(below, dict):
                 raise ValueError(f"{above}/{part} is a file, so {path} cannot be")  # noqa: TRY004  (about the data)
             directory = below
+        existing = directory.get(parts[-1])
         if node is None:
             directory.pop(parts[-1], None)
-        elif isinstance(directory.get(parts[-1]), dict) and not isinstance(node, Fault):
+        elif isinstance(node, Fault):
+            directory[parts[-1]] = Fault(node.name, existing.under if isinstance(existing, Fault) else existing)
+        elif isinstance(existing, dict):
             raise ValueError(f"{path} is a directory")
+        elif isinstance(existing, Fault):
+            directory[parts[-1]] = Fault(existing.name, node)
         else:
             directory[parts[-1]] = node
         return None
 
+    def heal(self, path: str) -> None:
+        """Take a fault away, and leave what it hid."""
+        try:
+            node, real = self._walk(path)
+        except OSError:
+            return
+        if isinstance(node, Fault):
+            self._found.clear()
+            above, _, name = real.rpartition("/")
+            directory, _ = self._walk(above)
+            assert isinstance(directory, dict)  # noqa: S101  (the node was found in it)
+            if node.under is None:
+                del directory[name]
+            else:
+                directory[name] = node.under
+
     def make_directory(self, path: str) -> None:
         """Make an empty directory, which a machine may well have."""
-        self.put(f"{path}/.", b"")
-        directory, _ = self._walk(path)
-        assert isinstance(directory, dict)  # noqa: S101  (it was made on the line above)
-        directory.pop(".", None)
+        self.put(f"{path}/new", b"")
+        self.put(f"{path}/new", None)
 
     def _walk(self, path: str) -> tuple[Node, str]:
         """Return the node at a path and its real path."""

@@ -1,0 +1,41 @@
+"""What several collectors say about power, declared once: limits, and signals that mislead."""
+
+from typing import Final
+
+from spark_agent.collectors._reading import Quantity, Section, Unit
+
+# Caps that the firmware could be set to go up to 300 W; all-ones registers are far above.
+_POSSIBLE: Final = (0.0, 1000.0)
+
+LIMITS: Final = Section("power.limits", "What the machine may draw, by scope.", metric="power")
+
+LIMIT: Final = Quantity(
+    LIMITS,
+    "limit_watts",
+    Unit.WATT,
+    "/sys/class/hwmon/hwmon*/power*_cap (spbm, dgx_spbm_power), nvmlDeviceGetEnforcedPowerLimit",
+    "Power limit in force, by the scope it binds. Never a reading.",
+    labels=("scope", "limit"),
+    bounds=_POSSIBLE,
+    inventory=True,
+)
+CEILING: Final = Quantity(
+    LIMITS,
+    "limit_ceiling_watts",
+    Unit.WATT,
+    "/sys/class/hwmon/hwmon*/power*_max (spbm) or power*_cap_max (dgx_spbm_power)",
+    "What the limit could be raised to at most; no operating limit.",
+    labels=("scope", "limit"),
+    bounds=_POSSIBLE,
+    inventory=True,
+)
+FLOOR: Final = Quantity(
+    LIMITS,
+    "limit_floor_watts",
+    Unit.WATT,
+    "/sys/class/hwmon/hwmon*/power*_min (spbm) or power*_cap_min (dgx_spbm_power)",
+    "What the limit could be lowered to at most.",
+    labels=("scope", "limit"),
+    bounds=_POSSIBLE,
+    inventory=True,
+)
