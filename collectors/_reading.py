@@ -298,6 +298,8 @@ def absent(of: Quantity | Property, error: Exception, entity: str = "", labels: 
     if isinstance(error, OSError):
         path = f" {error.filename}" if error.filename else ""
         return Absence(of, reason_of(error), f"{errno_name(error)}{path}", entity, labels)
+    if isinstance(error, LookupError):
+        return Absence(of, Reason.NO_DATA, f"no {error}", entity, labels)
     return Absence(of, Reason.GARBAGE, str(error)[:120], entity, labels)
 
 

@@ -1,0 +1,196 @@
+"""One look at the machine: the only place that calls, times and guards collectors."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from spark_agent.collectors import (
+    Absence,
+    Collector,
+    Fact,
+    Host,
+    Item,
+    NoData,
+    Origin,
+    Property,
+    Quantity,
+    Reading,
+    Reason,
+    Unavailable,
+    reason_of,
+)
+
+log = logging.getLogger(__name__)
+
+# Seconds that one file may take. Sensors behind an embedded controller take tens of milliseconds.
+FILE_DEADLINE: Final = 2.0
+# Seconds that one collector may take in all. NVML's own deadlines are shorter than this.
+COLLECTOR_DEADLINE: Final = 20.0
+
+
+class Status(StrEnum):
+    """How a collector fared."""
+
+    OK = "ok"
+    ABSENT = "absent"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One collector's items, and how the reading went. ``at`` is the machine's clock when it began."""
+
+    collector: str
+    status: Status
+    at: float
+    seconds: float
+    items: tuple[Item, ...] = ()
+    reason: Reason | None = None
+    detail: str = ""
+
+    @property
+    def rejected(self) -> int:
+        """How many values were there but could not be believed."""
+        doubtful = (Reason.IMPOSSIBLE, Reason.GARBAGE, Reason.OVERFLOW)
+        return sum(isinstance(item, Absence) and item.reason in doubtful for item in self.items)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Everything read in one look. ``at`` is the machine's clock at its end, ``taken_at`` seconds since 1970."""
+
+    machine: str
+    origin: Origin
+    note: str
+    at: float
+    taken_at: float
+    visits: tuple[Visit, ...]
+    _by_declaration: dict[Quantity | Property, list[Item]] = field(init=False, repr=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for visit in self.visits:
+            for item in visit.items:
+                self._by_declaration.setdefault(item.of, []).append(item)
+
+    def items(self) -> Iterator[Item]:
+        """Yield all that was read, in order."""
+        for visit in self.visits:
+            yield from visit.items
+
+    def readings(self, of: Quantity) -> list[Reading]:
+        """Return every reading of one quantity."""
+        return [item for item in self._by_declaration.get(of, ()) if isinstance(item, Reading)]
+
+    def reading(self, of: Quantity, *labels: str) -> Reading | None:
+        """Return the first reading of one quantity with these labels, if there is any."""
+        return next((item for item in self.readings(of) if item.labels == labels), None)
+
+    def facts(self, of: Property) -> list[Fact]:
+        """Return every fact of one property."""
+        return [item for item in self._by_declaration.get(of, ()) if isinstance(item, Fact)]
+
+    def fact(self, of: Property) -> str | bool | int | tuple[str, ...] | tuple[int, ...] | None:
+        """Return the first value of one property, if there is any."""
+        return next((fact.value for fact in self.facts(of)), None)
+
+    def absence(self, of: Quantity | Property, *labels: str) -> Absence | None:
+        """Return why one thing with these labels is not there, if that was said."""
+        found = self._by_declaration.get(of, ())
+        return next((item for item in found if isinstance(item, Absence) and item.labels == labels), None)
+
+    def visit(self, collector: str) -> Visit | None:
+        """Return how one collector fared; nothing if it was not asked."""
+        return next((visit for visit in self.visits if visit.collector == collector), None)
+
+
+def look(
+    host: Host,
+    collectors: Mapping[str, Collector],
+    file_deadline: float = FILE_DEADLINE,
+    collector_deadline: float = COLLECTOR_DEADLINE,
+) -> Snapshot:
+    """Ask every collector once. Never raises, and never waits for ever: what hangs is left behind."""
+    visits = _Round(host, collectors).run(file_deadline, collector_deadline)
+    in_order = tuple(visits[name] for name in collectors)
+    return Snapshot(host.name, host.origin, host.note, host.clock(), host.now(), in_order)
+
+
+class _Round:
+    """The collectors of one look, asked one after the other in a thread that may be left behind."""
+
+    def __init__(self, host: Host, collectors: Mapping[str, Collector]) -> None:
+        self._host = host
+        self._collectors = collectors
+        self._visits: dict[str, Visit] = {}
+        self._todo = list(collectors)
+        self._began = time.monotonic()
+        self._moved = threading.Condition()
+
+    def run(self, file_deadline: float, collector_deadline: float) -> dict[str, Visit]:
+        worker = self._start()
+        while True:
+            with self._moved:
+                if self._moved.wait_for(lambda: not self._todo, timeout=file_deadline / 4):
+                    return self._visits
+            now = time.monotonic()
+            path, since = self._host.stuck.current.get(worker.ident or 0, ("", now))
+            if path and now - since >= file_deadline:
+                # Ask the same collector again, in a new thread; it finds this file refused, and reads the rest.
+                self._host.stuck.give_up(path, worker)
+                worker = self._start()
+            elif now - self._began >= collector_deadline:
+                with self._moved:
+                    name = self._todo.pop(0)
+                    self._visits[name] = _failed(name, self._host.clock(), now - self._began, Reason.TIMEOUT)
+                worker = self._start()
+
+    def _start(self) -> threading.Thread:
+        worker = threading.Thread(target=self._work, name="look", daemon=True)
+        self._worker = worker
+        self._began = time.monotonic()
+        worker.start()
+        return worker
+
+    def _work(self) -> None:
+        me = threading.current_thread()
+        while True:
+            with self._moved:
+                if self._worker is not me or not self._todo:
+                    return
+                name = self._todo[0]
+                self._began = time.monotonic()
+            visit = _visit(name, self._collectors[name], self._host)
+            with self._moved:
+                # A thread that was left behind may come back; its place has been taken.
+                if self._worker is not me:
+                    return
+                self._visits[name] = visit
+                self._todo.pop(0)
+                if not self._todo:
+                    self._moved.notify()
+
+
+def _failed(name: str, at: float, seconds: float, reason: Reason, detail: str = "") -> Visit:
+    return Visit(name, Status.FAILED, at, seconds, reason=reason, detail=detail)
+
+
+def _visit(name: str, read: Collector, host: Host) -> Visit:
+    at, started = host.clock(), time.perf_counter()
+    items: list[Item] = []
+    status, reason, detail = Status.OK, None, ""
+    try:
+        for item in read(host):
+            items.append(item)  # noqa: PERF402  (what was read before a fault must be kept)
+    except Unavailable as error:
+        is_absent = isinstance(error, NoData) and not error.reason.is_fault
+        status, reason, detail = Status.ABSENT if is_absent else Status.FAILED, error.reason, error.detail
+    except OSError as error:
+        status, reason, detail = Status.FAILED, reason_of(error), str(error)
+    except Exception as error:  # the boundary: a sensor must not end the agent
+        log.exception("collector failed", extra={"collector": name})
+        status, reason, detail = Status.FAILED, Reason.ERROR, repr(error)
+    return Visit(name, status, at, time.perf_counter() - started, tuple(items), reason, detail)
