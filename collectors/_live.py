@@ -4,10 +4,11 @@ Each library is imported when it is first needed: none is on the way to ``--help
 """
 
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any, Final
 
 from spark_agent.collectors._host import Host, Origin
-from spark_agent.collectors._nvml import Nvml, NvmlError
+from spark_agent.collectors._nvml import LOST, Nvml, NvmlError
 from spark_agent.collectors._reading import Reason, Unavailable
 from spark_agent.collectors._tree import LiveTree
 
@@ -74,6 +75,7 @@ def _unload(pynvml: Any) -> None:
         _ctypes.dlclose(library._handle)  # noqa: SLF001  (ctypes has no public way)
 
 
+@cache
 def _code_name(pynvml: Any, value: int) -> str:
     for name in dir(pynvml):
         if name.startswith("NVML_ERROR_") and getattr(pynvml, name) == value:
@@ -109,7 +111,11 @@ def _field_values(pynvml: Any, handle: object, *ids: str) -> dict[str, int | flo
     members: Final = ("dVal", "uiVal", "ulVal", "ullVal", "sllVal", "siVal", "usVal")
     values: dict[str, int | float] = {}
     for field in pynvml.nvmlDeviceGetFieldValues(handle, [int(id_) for id_ in ids]):
-        if field.nvmlReturn == pynvml.NVML_SUCCESS and field.valueType < len(members):
+        # The call as a whole succeeds even where each field says that the GPU is gone.
+        if field.nvmlReturn != pynvml.NVML_SUCCESS:
+            if (code := _code_name(pynvml, field.nvmlReturn)) in LOST:
+                raise NvmlError(code, "nvmlDeviceGetFieldValues")
+        elif field.valueType < len(members):
             values[str(field.fieldId)] = getattr(field.value, members[field.valueType])
     return values
 

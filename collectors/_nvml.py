@@ -12,6 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from spark_agent.collectors._reading import Reason, Unavailable
@@ -19,10 +20,11 @@ from spark_agent.collectors._reading import Reason, Unavailable
 # Seconds. Loading the driver's state without persistence mode takes a second or two on a large GPU.
 INIT_DEADLINE: Final = 10.0
 CALL_DEADLINE: Final = 3.0
-_BACK_OFF: Final = (1.0, 60.0)
+_SHORTEST_BACK_OFF: Final = 1.0
+_LONGEST_BACK_OFF: Final = 60.0
 
 # After one of these no handle is good any more, and only a new nvmlInit helps.
-_LOST: Final = frozenset(
+LOST: Final = frozenset(
     {
         "UNINITIALIZED",
         "DRIVER_NOT_LOADED",
@@ -64,6 +66,7 @@ class NvmlError(Unavailable):
     def __init__(self, code: str, function: str = "") -> None:
         super().__init__(_REASONS.get(code, Reason.ERROR), f"{function}: {code}" if function else code)
         self.code = code
+        self.function = function
 
 
 class Library(Protocol):
@@ -85,7 +88,10 @@ class NoLibrary:
 
 
 class Nvml:
-    """The funnel. One thread of its own makes the calls, so that a hanging one can be left behind."""
+    """The funnel. One thread of its own makes the calls, so that a hanging one can be left behind.
+
+    Any number of threads may call: a look that was given up may still be asking while the next one begins.
+    """
 
     def __init__(
         self,
@@ -99,27 +105,30 @@ class Nvml:
         self._clock = clock
         self._init_deadline = init_deadline
         self._call_deadline = call_deadline
+        self._lock = threading.Lock()
         self._ready = False
+        self._ready_since = 0.0
         self._refused: dict[tuple[object, ...], str] = {}
-        self._retry_at = float("-inf")
-        self._back_off = _BACK_OFF[0]
-        self._down: NvmlError | None = None
+        self._down: tuple[str, str] | None = None
+        self._retry_at = 0.0
+        self._back_off = _SHORTEST_BACK_OFF
         self._worker: _Worker | None = None
 
     def call(self, function: str, device: int | None = None, *arguments: str) -> Any:
         """Call one NVML function and return what it says, or raise `NvmlError`."""
-        self._initialise()
-        key = (function, device, *arguments)
-        if code := self._refused.get(key):
-            raise NvmlError(code, function)
-        try:
-            return self._run(self._call_deadline, function, device, *arguments)
-        except NvmlError as error:
-            if error.code in _REMEMBERED:
-                self._refused[key] = error.code
-            if error.code in _LOST:
-                self._lose(error)
-            raise
+        with self._lock:
+            self._initialise()
+            key = (function, device, *arguments)
+            if code := self._refused.get(key):
+                raise NvmlError(code, function)
+            try:
+                return self._run(self._call_deadline, function, device, *arguments)
+            except NvmlError as error:
+                if error.code in _REMEMBERED:
+                    self._refused[key] = error.code
+                if error.code in LOST:
+                    self._lose(error)
+                raise
 
     def fields(self, device: int, ids: Sequence[int]) -> dict[int, Any]:
         """Return field values by id; one that the driver does not offer is left out."""
@@ -137,24 +146,26 @@ class Nvml:
         if self._ready:
             return
         if self._down and self._clock() < self._retry_at:
-            raise self._down
+            # A new error each time: one that is raised again and again keeps every frame that it went through.
+            raise NvmlError(*self._down)
         try:
             self._run(self._init_deadline, "nvmlInit", None)
         except NvmlError as error:
             self._lose(error)
             raise
-        self._ready = True
-        self._down = None
-        self._back_off = _BACK_OFF[0]
+        self._ready, self._ready_since = True, self._clock()
         # A driver that came back may be another version, which supports other calls.
         self._refused.clear()
 
     def _lose(self, error: NvmlError) -> None:
         """Forget the session; the next call after the back-off starts a new one."""
         was_ready, self._ready = self._ready, False
-        self._down = NvmlError(error.code, error.detail.partition(":")[0])
-        self._retry_at = self._clock() + self._back_off
-        self._back_off = min(self._back_off * 2, _BACK_OFF[1])
+        now = self._clock()
+        # Only a session that outlived the back-off was a recovery: nvmlInit may well succeed on a GPU that is lost.
+        if was_ready and now - self._ready_since > self._back_off:
+            self._back_off = _SHORTEST_BACK_OFF
+        self._down, self._retry_at = (error.code, error.function), now + self._back_off
+        self._back_off = min(self._back_off * 2, _LONGEST_BACK_OFF)
         if was_ready and error.code != "TIMEOUT":
             with contextlib.suppress(NvmlError):
                 self._run(self._call_deadline, "nvmlShutdown", None)
@@ -165,30 +176,34 @@ class Nvml:
         return self._worker.run(deadline, function, device, *arguments)
 
 
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """One call, with a place of its own for the answer: one that comes too late must not answer another call."""
+
+    function: str
+    device: int | None
+    arguments: tuple[str, ...]
+    answer: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
+
+
 class _Worker:
     """A thread that makes calls one by one; while one hangs, every other call is refused at once."""
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._calls: queue.SimpleQueue[tuple[object, str, int | None, tuple[str, ...]]] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[tuple[object, Any]] = queue.SimpleQueue()
-        self._hanging: object | None = None
-        self._hangs_in = ""
+        self._calls: queue.SimpleQueue[_Call] = queue.SimpleQueue()
+        self._left_behind: _Call | None = None
         threading.Thread(target=self._serve, name="nvml", daemon=True).start()
 
     def run(self, deadline: float, function: str, device: int | None, *arguments: str) -> Any:
-        if self._hanging:
-            with contextlib.suppress(queue.Empty):
-                if self._answers.get_nowait()[0] is self._hanging:
-                    self._hanging = None
-        if self._hanging:
-            raise NvmlError("TIMEOUT", self._hangs_in)
-        ticket = object()
-        self._calls.put((ticket, function, device, arguments))
+        if self._left_behind and self._left_behind.answer.empty():
+            raise NvmlError("TIMEOUT", self._left_behind.function)
+        call = _Call(function, device, arguments)
+        self._calls.put(call)
         try:
-            _, answer = self._answers.get(timeout=deadline)
+            answer = call.answer.get(timeout=deadline)
         except queue.Empty:
-            self._hanging, self._hangs_in = ticket, function
+            self._left_behind = call
             raise NvmlError("TIMEOUT", function) from None
         if isinstance(answer, NvmlError):
             raise answer
@@ -198,9 +213,9 @@ class _Worker:
 
     def _serve(self) -> None:
         while True:
-            ticket, function, device, arguments = self._calls.get()
+            call = self._calls.get()
             try:
-                answer = self._library.call(function, device, *arguments)
+                answer = self._library.call(call.function, call.device, *call.arguments)
             except Exception as error:  # noqa: BLE001  (handed over to the caller, who raises it)
                 answer = error
-            self._answers.put((ticket, answer))
+            call.answer.put(answer)

@@ -102,6 +102,7 @@ class Reason(StrEnum):
     GARBAGE = "garbage"
     IMPOSSIBLE = "impossible"
     OVERFLOW = "overflow"
+    NOT_ASKED = "not_asked"
     ERROR = "error"
 
     @property
@@ -322,11 +323,13 @@ def measure(
 
 
 def state(of: Property, read: Callable[[], Value], entity: str = "") -> Fact | Absence:
-    """Read one fact; a fault, garbage or an empty text becomes an absence."""
+    """Read one fact; a fault, an empty text or one that no terminal should see becomes an absence."""
     try:
         value = read()
         if value == "":
             raise Unavailable(Reason.NO_DATA, "empty")
+        if isinstance(value, str) and (not value.isprintable() or "\ufffd" in value):
+            raise ValueError(f"not a text: {value[:60]!r}")
         return Fact(of, value, entity)
     except (Unavailable, OSError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         return absent(of, error, entity)

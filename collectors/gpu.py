@@ -144,7 +144,7 @@ POWER: Final = Quantity(
     GPU,
     "nvml_power_watts",
     Unit.WATT,
-    "nvmlDeviceGetPowerUsage",
+    "nvml nvmlDeviceGetPowerUsage",
     "Power that NVML gives for the GPU: what nvidia-smi shows. Not the box, not the SoC, and measured by one owner "
     "18–44 % below the firmware's GPU rail under load. window=average: mean of about 1 s; instant: now.",
     labels=("window",),
@@ -155,7 +155,7 @@ ENERGY: Final = Quantity(
     GPU,
     "nvml_energy_joules",
     Unit.JOULE,
-    "nvmlDeviceGetFieldValues NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
+    "nvml nvmlDeviceGetFieldValues NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
     "Energy that NVML counts for the GPU since the driver was loaded. Blind to what the CPU draws.",
     kind=Kind.COUNTER,
     scope=Scope.GPU_NVML,
@@ -341,7 +341,7 @@ def _power(nvml: Nvml, device: int) -> Iterator[Item]:
         POWER, lambda: parse_number(nvml.call("nvmlDeviceGetPowerUsage", device)) / 1000, gpu, ("average",)
     )
     if isinstance(average, Absence) and _POWER_AVERAGE in fields:
-        source = "nvmlDeviceGetFieldValues NVML_FI_DEV_POWER_AVERAGE"
+        source = "nvml nvmlDeviceGetFieldValues NVML_FI_DEV_POWER_AVERAGE"
         average = measure(POWER, lambda: field(_POWER_AVERAGE) / 1000, gpu, ("average",), source)
     yield average
     yield measure(
@@ -349,12 +349,12 @@ def _power(nvml: Nvml, device: int) -> Iterator[Item]:
         lambda: field(_POWER_INSTANT) / 1000,
         gpu,
         ("instant",),
-        "nvmlDeviceGetFieldValues NVML_FI_DEV_POWER_INSTANT",
+        "nvml nvmlDeviceGetFieldValues NVML_FI_DEV_POWER_INSTANT",
     )
     energy = measure(ENERGY, lambda: field(_TOTAL_ENERGY) / 1000, gpu)
     if isinstance(energy, Absence):
-        source = "nvmlDeviceGetTotalEnergyConsumption"
-        energy = measure(ENERGY, lambda: parse_number(nvml.call(source, device)) / 1000, gpu, source=source)
+        function = "nvmlDeviceGetTotalEnergyConsumption"
+        energy = measure(ENERGY, lambda: parse_number(nvml.call(function, device)) / 1000, gpu, source=f"nvml {function}")
     yield energy
     for id_, reason in _EVENT_FIELDS.items():
         yield measure(EVENT_SECONDS, partial(seconds, id_), gpu, (reason,))
@@ -363,7 +363,7 @@ def _power(nvml: Nvml, device: int) -> Iterator[Item]:
         lambda: parse_number(nvml.call("nvmlDeviceGetEnforcedPowerLimit", device)) / 1000,
         gpu,
         (Scope.GPU_NVML, "nvml"),
-        "nvmlDeviceGetEnforcedPowerLimit",
+        "nvml nvmlDeviceGetEnforcedPowerLimit",
     )
 
 

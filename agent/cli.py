@@ -1,0 +1,281 @@
+"""The command line: the one door that sees all three rooms.
+
+Imports are late on purpose: ``--help`` must come at once, and most commands need few of them.
+"""
+
+import errno
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from spark_agent.agent import __version__
+
+if TYPE_CHECKING:
+    from spark_agent.agent.machine import Machine
+    from spark_agent.agent.report import Report
+    from spark_agent.collectors import Collector, Host
+
+UNKNOWN: Final = 3
+USAGE: Final = 64
+INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 141
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The machine that a command looks at, and up to which second of its timeline it is played before."""
+
+    machine: Path | None
+    demo: str | None
+    at: float | None
+    interval: float
+
+    def open(self) -> "Machine | None":
+        """Open the machine's folder, archive or demo; nothing where it is the live one."""
+        from spark_agent.agent import machine
+
+        if self.demo is not None:
+            if self.demo not in machine.demos():
+                raise click.BadParameter(
+                    f"no demo {self.demo!r}; there are {', '.join(machine.demos())}", param_hint="--demo"
+                )
+            return machine.open_demo(self.demo)
+        if self.machine is not None:
+            return machine.open_machine(self.machine)
+        return None
+
+    def report(self, collectors: "Mapping[str, Collector]") -> "Report":
+        """Look at the machine, after playing it where that was asked for."""
+        from spark_agent.agent.report import report
+        from spark_agent.agent.sampler import play
+        from spark_agent.agent.snapshot import look
+
+        machine = self.open()
+        if machine and self.at is not None:
+            return report(play(machine, collectors, self.at, self.interval))
+        return report(look(self.host(machine), collectors))
+
+    def host(self, machine: "Machine | None") -> "Host":
+        """Return the opened machine's host, or the live one."""
+        from spark_agent.collectors._live import live_host
+
+        return machine.host if machine else live_host()
+
+
+class Commands(click.Group):
+    """The group of commands, with the exit codes of monitoring plugins."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's)
+        """Return the commands in the order of this file, which is that of use."""
+        return list(self.commands)
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--machine",
+    type=click.Path(exists=True, path_type=Path),
+    help="A recorded machine, a folder or its .tar.gz, instead of this one.",
+)
+@click.option("--demo", metavar="NAME", help="A built-in, synthetic machine; `demos` lists them.")
+@click.option(
+    "--at",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Play the machine's timeline up to here before looking.",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Beat at which --at plays.",
+)
+@click.version_option(__version__, prog_name="spark-agent")
+@click.pass_context
+def commands(context: click.Context, machine: Path | None, demo: str | None, at: float | None, interval: float) -> None:
+    """Inventory and power of an NVIDIA DGX Spark (GB10), measured apart from estimated.
+
+    Exit codes: 0 ok, 1 warning, 2 critical, 3 unknown, 64 wrong usage.
+    """
+    if machine is not None and demo is not None:
+        raise click.UsageError("--machine and --demo exclude each other")
+    if at is not None and machine is None and demo is None:
+        raise click.UsageError("--at plays a recorded machine; name one with --machine or --demo")
+    context.obj = Target(machine, demo, at, interval)
+
+
+def _chosen(only: str | None) -> "Mapping[str, Collector]":
+    """Return the collectors that ``--only`` names, by their own names or by the document's."""
+    from spark_agent.collectors import discover
+
+    collectors = discover()
+    if only is None:
+        return collectors
+    # What the document calls otherwise than the collector that fills it. Verdicts need to know the platform.
+    sections = {"power": ("gpu", "platform", "spbm"), "nics": ("nic",), "fans": ("fan",)}
+    wanted: set[str] = set()
+    for name in filter(None, (part.strip() for part in only.split(","))):
+        if name not in sections and name not in collectors:
+            known = ", ".join(sorted({*collectors, *sections}))
+            raise click.BadParameter(f"no part {name!r}; there are {known}", param_hint="--only")
+        wanted.update(sections.get(name, (name,)))
+    if not wanted:
+        raise click.BadParameter("names no part", param_hint="--only")
+    return {name: read for name, read in collectors.items() if name in wanted}
+
+
+@commands.command()
+@click.option("--output", "-o", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--only", metavar="PARTS", help="Only these parts, such as power,nic.")
+@click.option("--private", is_flag=True, help="With serial numbers, MAC addresses and UUIDs (JSON only).")
+@click.pass_obj
+def snapshot(target: Target, output: str, only: str | None, private: bool) -> int:
+    """Show this machine, on one screen or as JSON."""
+    from spark_agent.agent.health import exit_code
+
+    report = target.report(_chosen(only))
+    if output == "json":
+        from spark_agent.exporters.document import document, text
+
+        click.echo(text(document(report, private=private)))
+    else:
+        from rich.console import Console
+
+        from spark_agent.exporters.table import show
+
+        show(report, Console(highlight=False, markup=False, emoji=False))
+    return exit_code(report.findings)
+
+
+@commands.command()
+@click.argument("before", type=click.Path(exists=True, path_type=Path))
+@click.argument("after", type=click.Path(exists=True, path_type=Path))
+@click.option("--all", "everything", is_flag=True, help="Readings too, not only the inventory.")
+@click.option("--output", "-o", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def diff(before: Path, after: Path, everything: bool, output: str) -> int:
+    """Show what changed between two machines, or two saved documents. Exit code 1 if anything did."""
+    from spark_agent.exporters import difference
+
+    changes = difference.changes(_document(before), _document(after), everything=everything)
+    if output == "json":
+        click.echo(difference.text(changes))
+    else:
+        from rich.console import Console
+
+        difference.show(changes, Console(highlight=False, markup=False, emoji=False))
+    return 1 if changes else 0
+
+
+def _document(path: Path) -> Mapping[str, Any]:
+    """Return a saved document, or that of a recorded machine."""
+    from spark_agent.agent.machine import MachineError, open_machine
+    from spark_agent.agent.report import report
+    from spark_agent.agent.snapshot import look
+    from spark_agent.collectors import discover
+    from spark_agent.exporters.document import document, load
+
+    if path.is_file() and path.suffix == ".json":
+        try:
+            return load(path.read_bytes())
+        except ValueError as error:
+            raise MachineError(f"{path}: {error}") from error
+    return document(report(look(open_machine(path).host, discover())))
+
+
+@commands.command()
+@click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--private", is_flag=True, help="Keep serial numbers, MAC addresses, host names and UUIDs.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")
+@click.pass_obj
+def record(target: Target, out: Path, private: bool, force: bool) -> int:
+    """Record this machine into OUT (.tar.gz), for a bug report or a replay. Needs no root."""
+    from spark_agent.agent.machine import MachineError
+    from spark_agent.agent.recording import record as record_machine
+
+    if out.exists() and not force:
+        raise click.BadParameter(f"{out} is there already; --force replaces it", param_hint="OUT")
+    recording = record_machine(target.host(target.open()), private=private)
+    try:
+        recording.write(out)
+    except OSError as error:
+        raise MachineError(f"{out}: {error.strerror}") from error
+    click.echo(recording.summary(out))
+    return 0
+
+
+@commands.command()
+def schema() -> int:
+    """Print the JSON Schema of the document."""
+    import json
+
+    from spark_agent.exporters.schema import schema as json_schema
+
+    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    return 0
+
+
+@commands.command()
+def demos() -> int:
+    """List the built-in machines."""
+    from spark_agent.agent import machine
+
+    for name in machine.demos():
+        click.echo(f"{name:20} {machine.open_demo(name).host.note}")
+    return 0
+
+
+def main() -> None:
+    """Run a command; what goes wrong is told in one line, never in a traceback."""
+    logging.basicConfig(format="spark-agent: %(message)s", level=logging.ERROR)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_without_traceback)
+    if hasattr(sys.stdout, "reconfigure"):
+        # A terminal without UTF-8 shows question marks, and no error.
+        sys.stdout.reconfigure(errors="replace")
+    sys.exit(_run())
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    record.exc_info = record.exc_text = None
+    return True
+
+
+def _run() -> int:
+    try:
+        code = commands.main(prog_name="spark-agent", standalone_mode=False)
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except click.UsageError as error:
+        error.show()
+        return USAGE
+    except click.ClickException as error:
+        error.show()
+        return UNKNOWN
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except OSError as error:
+        if error.errno == errno.EPIPE:
+            # The reader has gone, as of `… | head`. Python would complain once more when it closes stdout.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            return BROKEN_PIPE
+        return _complain(f"{error.filename or 'output'}: {error.strerror}")
+    except Exception as error:  # the last door
+        from spark_agent.agent.machine import MachineError
+
+        if isinstance(error, MachineError):
+            return _complain(str(error))
+        if os.environ.get("SPARK_AGENT_DEBUG"):
+            raise
+        return _complain(f"{type(error).__name__}: {error}; this is a bug, SPARK_AGENT_DEBUG=1 shows where")
+
+
+def _complain(message: str) -> int:
+    click.echo(f"spark-agent: {message}", err=True)
+    return UNKNOWN

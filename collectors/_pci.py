@@ -1,0 +1,67 @@
+"""One PCI device as sysfs has it: its address, its link and the errors that its port counted.
+
+A device's directory (``/sys/devices/…/0004:01:00.0``) holds ``vendor``, ``device``,
+``{current,max}_link_{speed,width}`` and, with Advanced Error Reporting, ``aer_dev_{correctable,nonfatal,fatal}``:
+https://www.kernel.org/doc/Documentation/ABI/testing/sysfs-bus-pci and …/sysfs-bus-pci-devices-aer_stats.
+"""
+
+import re
+from typing import Final
+
+# Domains have four hexadecimal digits, and five behind a host bridge that the kernel invented (Intel's VMD).
+_ADDRESS: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
+_ID: Final = re.compile(r"0x([0-9a-f]{4})")
+_SPEED: Final = re.compile(r"([0-9]{1,3}(?:\.[0-9])?) GT/s(?: PCIe)?")
+_AER_TOTAL: Final = re.compile(r"^TOTAL_ERR_[A-Z]+ ([0-9]{1,20})$", re.MULTILINE)
+_GENERATIONS: Final = {2.5e9: 1, 5e9: 2, 8e9: 3, 16e9: 4, 32e9: 5, 64e9: 6}
+
+AER_SEVERITIES: Final = ("correctable", "nonfatal", "fatal")
+
+
+def pci_address(real_path: str) -> str:
+    """Return the address of the PCI device that a real path leads to or through: ``0004:01:00.0``."""
+    for part in reversed(real_path.split("/")):
+        if _ADDRESS.fullmatch(part):
+            return part
+    raise ValueError(f"no PCI device in {real_path[:100]!r}")
+
+
+def parse_pci_id(vendor: str, device: str) -> str:
+    """Turn ``0x144d`` and ``0xa810`` into ``144d:a810``."""
+    vendor_id, device_id = _ID.fullmatch(vendor), _ID.fullmatch(device)
+    if not vendor_id or not device_id:
+        raise ValueError(f"no PCI id: {vendor[:20]!r}, {device[:20]!r}")
+    return f"{vendor_id[1]}:{device_id[1]}"
+
+
+def parse_link_speed(text: str) -> float:
+    """Turn ``16.0 GT/s PCIe`` into transfers per second; a link that is down says ``Unknown``."""
+    found = _SPEED.fullmatch(text)
+    if not found:
+        raise ValueError(f"no PCIe link speed: {text[:40]!r}")
+    return float(found[1]) * 1e9
+
+
+def parse_generation(text: str) -> int:
+    """Turn a link speed as sysfs has it into the PCIe generation that introduced it."""
+    speed = parse_link_speed(text)
+    if speed not in _GENERATIONS:
+        raise ValueError(f"a link speed of no known PCIe generation: {text[:40]!r}")
+    return _GENERATIONS[speed]
+
+
+def parse_link(speed: str, width: str) -> str:
+    """Turn ``16.0 GT/s PCIe`` and ``4`` into what people write: ``16.0 GT/s x4``."""
+    parse_link_speed(speed)
+    # 0 is a link that is down, and 63 or 255 what the kernel makes of a device that is gone.
+    if not re.fullmatch(r"[1-9]|[12][0-9]|3[0-2]", width):
+        raise ValueError(f"no PCIe link width: {width[:40]!r}")
+    return f"{speed.removesuffix(' PCIe')} x{width}"
+
+
+def parse_aer(text: str) -> int:
+    """Return the sum that closes a list of error counts: ``TOTAL_ERR_COR 2``."""
+    found = _AER_TOTAL.search(text)
+    if not found:
+        raise ValueError(f"no total of PCIe errors: {text[:60]!r}")
+    return int(found[1])

@@ -1,0 +1,285 @@
+"""A report as one schema-versioned JSON document. ``docs/document.md`` describes it; `schema` is its JSON Schema."""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from spark_agent.agent import __version__
+from spark_agent.agent.budget import Headroom, Limit
+from spark_agent.agent.power import Measured, Unmeasured
+from spark_agent.agent.report import Report
+from spark_agent.agent.snapshot import Snapshot
+from spark_agent.collectors import (
+    Absence,
+    Fact,
+    Item,
+    Property,
+    Quality,
+    Quantity,
+    Reading,
+    Section,
+    Unit,
+    declarations,
+    spbm,
+)
+
+SCHEMA: Final = "spark-agent/snapshot/1"
+
+_Json = dict[str, Any]
+
+#: The order of the document. Anything that a new collector adds comes between ``fans`` and ``findings``.
+ORDER: Final = (
+    "schema",
+    "agent",
+    "machine",
+    "platform",
+    "cpu",
+    "memory",
+    "gpu",
+    "power",
+    "nvme",
+    "nics",
+    "connectx7",
+    "thermal",
+    "cooling",
+    "fans",
+)
+
+
+def document(report: Report, *, private: bool = False) -> _Json:
+    """Return the whole document as plain JSON values, in its order; serial numbers and the like only if asked."""
+    snapshot = report.snapshot
+    found: _Json = {
+        "schema": SCHEMA,
+        "agent": {"version": __version__},
+        "machine": _machine(snapshot),
+    }
+    _lay_out(found, snapshot)
+    tree = _Tree(found)
+    for item in snapshot.items():
+        if not is_power(item.of.section) and not _is_power_reading(item) and (private or not _is_private(item.of)):
+            tree.add(item)
+    if _was_asked(snapshot, ("gpu", "spbm")):
+        found["power"] = _power(report)
+    found["findings"] = [
+        {
+            "id": finding.id,
+            "severity": finding.severity.value,
+            "title": finding.title,
+            "evidence": list(finding.evidence),
+            "action": finding.action,
+        }
+        for finding in report.findings
+    ]
+    found["collectors"] = [
+        {
+            "name": visit.collector,
+            "status": visit.status.value,
+            "reason": visit.reason.value if visit.reason else None,
+            "detail": visit.detail or None,
+            "seconds": round(visit.seconds, 6),
+            "rejected": visit.rejected,
+        }
+        for visit in snapshot.visits
+    ]
+    rest = [key for key in found if key not in ORDER]
+    return {key: found[key] for key in (*ORDER, *rest) if key in found}
+
+
+def text(found: Mapping[str, Any]) -> str:
+    """Return a document as text. Never a NaN in it."""
+    return json.dumps(found, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def load(content: bytes) -> _Json:
+    """Read a saved document, or raise `ValueError` that says why it is none."""
+    try:
+        found = json.loads(content)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
+    if not isinstance(found, dict) or found.get("schema") != SCHEMA:
+        raise ValueError(f"no document of schema {SCHEMA}; save one with `spark-agent snapshot --output json`")
+    return found
+
+
+def is_power(section: Section) -> bool:
+    """Whether a section is part of ``power``, which has a shape of its own."""
+    return section.path.startswith("power.")
+
+
+def _is_power_reading(item: Item) -> bool:
+    # Powers and energies stand under "power" alone, with scope, quality, source and age.
+    return isinstance(item.of, Quantity) and item.of.scope is not None
+
+
+def _is_private(of: Quantity | Property) -> bool:
+    return isinstance(of, Property) and of.private
+
+
+def _was_asked(snapshot: Snapshot, collectors: Iterable[str]) -> bool:
+    return any(snapshot.visit(name) for name in collectors)
+
+
+def _machine(snapshot: Snapshot) -> _Json:
+    taken_at = datetime.fromtimestamp(snapshot.taken_at, UTC).isoformat(timespec="seconds")
+    return {
+        "name": snapshot.machine,
+        "origin": snapshot.origin.value,
+        "note": snapshot.note or None,
+        "taken_at": taken_at,
+    }
+
+
+def _lay_out(found: _Json, snapshot: Snapshot) -> None:
+    """Give each section that was asked for its place, so that the document's shape does not depend on the machine."""
+    for collector, declared in declarations().items():
+        if not _was_asked(snapshot, (collector,)):
+            continue
+        for of in declared:
+            section = of.section
+            if is_power(section) or section.within:
+                continue
+            above, key = _place(found, section)
+            if section.entity:
+                above.setdefault(key, [])
+            elif not _is_private(of) and not (isinstance(of, Quantity) and (of.labels or of.scope)):
+                above.setdefault(key, {})[of.document_key] = None
+
+
+def _place(found: _Json, section: Section) -> tuple[_Json, str]:
+    *above, last = section.path.split(".")
+    for part in above:
+        found = found.setdefault(part, {})
+    return found, last
+
+
+class _Tree:
+    """Puts items where their sections say."""
+
+    def __init__(self, found: _Json) -> None:
+        self._found = found
+        self._entities: dict[tuple[str, str], _Json] = {}
+
+    def add(self, item: Item) -> None:
+        entity = self._entity(item.of.section, item.entity)
+        key = item.of.document_key
+        if isinstance(item, Fact):
+            entity[key] = list(item.value) if isinstance(item.value, tuple) else item.value
+            return
+        labels = item.labels
+        if isinstance(item, Absence):
+            self._note(entity, "absent", key, labels, {"reason": item.reason.value, "detail": item.detail or None})
+        elif item.quality is Quality.UNTRUSTED:
+            self._note(entity, "untrusted", key, labels, {"value": number(item.value), "why": item.note})
+        elif labels:
+            *above, last = labels
+            values = entity.setdefault(key, {})
+            for label in above:
+                values = values.setdefault(label, {})
+            values[last] = number(item.value)
+        else:
+            entity[key] = number(item.value)
+
+    @staticmethod
+    def _note(entity: _Json, where: str, key: str, labels: tuple[str, ...], why: _Json) -> None:
+        if not labels:
+            entity.setdefault(key, None)
+        entity.setdefault(where, {})[".".join((key, *labels))] = why
+
+    def _entity(self, section: Section, name: str) -> _Json:
+        known = self._entities.get((section.path, name))
+        if known is not None:
+            return known
+        if not section.entity:
+            above, key = _place(self._found, section)
+            known = above.setdefault(key, {})
+        else:
+            parent, _, own = name.rpartition("/") if section.within else ("", "", name)
+            known = {section.id_key: int(own) if section.numbered else own}
+            self._list(section, parent).append(known)
+        self._entities[section.path, name] = known
+        return known
+
+    def _list(self, section: Section, parent: str) -> list[_Json]:
+        if section.within:
+            entities: list[_Json] = self._entity(section.within, parent).setdefault(section.path.rpartition(".")[2], [])
+            return entities
+        above, key = _place(self._found, section)
+        listed: list[_Json] = above.setdefault(key, [])
+        return listed
+
+
+def number(value: float) -> float:
+    """Return a whole number as one: bytes and hertz have no point in them."""
+    return int(value) if float(value).is_integer() else value
+
+
+def _quantity(known: Measured | Unmeasured) -> _Json:
+    if isinstance(known, Unmeasured):
+        return {"value": None, "reason": known.reason.value, "detail": known.detail or None}
+    return {
+        "value": number(known.value),
+        "unit": known.unit,
+        "scope": known.scope.value,
+        "quality": known.quality.value,
+        "source": known.source,
+        "age_seconds": round(known.age, 3),
+    }
+
+
+def _power(report: Report) -> _Json:
+    power, budget = report.power, report.budget
+    return {
+        "driver": report.snapshot.fact(spbm.DRIVER),
+        "driver_variant": report.snapshot.fact(spbm.VARIANT),
+        "scopes": {scope.value: _quantity(known) for scope, known in power.scopes.items()},
+        "gpu_nvml_windows": [{"window": known.labels[0], **_quantity(known)} for known in power.windows],
+        "averages": {limit: _quantity(known) for limit, known in power.averages.items()},
+        "estimate": {},
+        "limits": [_limit(limit) for limit in budget.limits],
+        "energy": {},
+        "registers": [_quantity(known) for known in power.registers],
+        "headroom": _headroom(budget.headroom),
+        "verdicts": {
+            scope: {
+                "verdict": verdict.standing.value,
+                "reason": verdict.reason,
+                "evidence": list(verdict.evidence),
+            }
+            for scope, verdict in budget.verdicts.items()
+        },
+        "untrusted": [_untrusted(reading) for reading in power.untrusted],
+    }
+
+
+def _limit(limit: Limit) -> _Json:
+    further = {"ceiling": limit.ceiling, "floor": limit.floor, "published": limit.published}
+    return {
+        "limit": limit.name,
+        "scope": limit.scope,
+        "value": number(limit.watts),
+        "unit": Unit.WATT.value,
+        "origin": limit.origin.value,
+        "source": limit.source,
+        **{key: number(value) for key, value in further.items() if value is not None},
+    }
+
+
+def _headroom(headroom: Headroom | Unmeasured) -> _Json:
+    if isinstance(headroom, Unmeasured):
+        return _quantity(headroom)
+    against = headroom.against
+    return {
+        "value": number(round(headroom.watts, 3)),
+        "unit": Unit.WATT.value,
+        "scope": headroom.limit.scope,
+        "quality": Quality.DERIVED.value,
+        "source": f"{headroom.limit.source} − {against.source}",
+        "age_seconds": round(against.age, 3),
+        "budget": headroom.limit.name,
+    }
+
+
+def _untrusted(reading: Reading) -> _Json:
+    return {"signal": reading.entity, "value": number(reading.value), "why": reading.note}
