@@ -58,7 +58,7 @@ CORES = Section("cpu.cores", "Each core", entity="cpu", id_key="cpu", metric="cp
 CLUSTERS = Section(
     "cpu.clusters",
     "Each group of cores that shares an L3 cache",
-    entity="cluster",
+    entity="cpu_cluster",
     id_key="cluster",
     metric="cpu_cluster",
     numbered=True,

@@ -127,6 +127,10 @@ _READ_ELSEWHERE: Final = frozenset({"nvme", "spbm", "dgx_spbm_power", "aien_spbm
 
 _TRIP_TYPE: Final = re.compile(r"trip_point_([0-9]+)_type")
 
+# Reading the state of these sends a message to the embedded controller and waits for it, up to a second; polling it
+# was seen to disturb fan control.
+_POLLS_CONTROLLER: Final = ("dgx_ec_fan_floor",)
+
 
 def read(host: Host) -> Iterator[Item]:
     """Yield the temperature of each zone and chip, then the state of each cooling device."""
@@ -189,10 +193,13 @@ def _chip(host: Host, chip: Chip) -> Iterator[Item]:
 
 def _cooling_device(host: Host, device: str) -> Iterator[Item]:
     name = device.rpartition("/")[2]
-    yield state(COOLING_TYPE, partial(host.text, f"{device}/type"), name)
-    for quantity, file in ((STATE, "cur_state"), (STATE_MAX, "max_state")):
-        path = f"{device}/{file}"
-        yield measure(quantity, partial(host.integer, path), name, source=path)
+    kind = state(COOLING_TYPE, partial(host.text, f"{device}/type"), name)
+    yield kind
+    yield measure(STATE_MAX, partial(host.integer, f"{device}/max_state"), name)
+    if isinstance(kind, Fact) and kind.value in _POLLS_CONTROLLER:
+        yield Absence(STATE, Reason.NOT_ASKED, "each read would poll the embedded controller", name)
+    else:
+        yield measure(STATE, partial(host.integer, f"{device}/cur_state"), name)
 
 
 def _degrees(host: Host, of: Quantity, path: str, sensor: str, *labels: str) -> Reading | Absence:

@@ -5,7 +5,7 @@ from itertools import groupby
 from typing import Final
 
 from rich.cells import cell_len
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.table import Table
@@ -118,7 +118,7 @@ def _title(snapshot: Snapshot) -> RenderableType:
         _prefixed("driver", _fact(snapshot, platform.DRIVER)),
         _prefixed("BIOS", _fact(snapshot, platform.BIOS)),
     ]
-    return Group(head, Text(" · ".join(part for part in below if part), "dim"))
+    return Group(head, _Flow(below, "dim"))
 
 
 def _prefixed(word: str, value: str) -> str:
@@ -152,11 +152,13 @@ def _power(report: Report) -> Iterator[RenderableType]:
         return
     table = _grid("left", "right", "left", "wrap")
     missing: dict[tuple[str, str], list[str]] = {}
+    outermost = min((depth for scope, _, depth in _SCOPES if power.watts(scope) is not None), default=0)
     for scope, name, depth in _SCOPES:
         known = power.scopes[scope]
         if isinstance(known, Measured):
             watts = Text(f"{known.value:.1f} W", "bold")
-            table.add_row("  " * depth + name, watts, known.quality.value, Text(known.source, "dim"))
+            indent = "  " * (depth - outermost)
+            table.add_row(indent + name, watts, known.quality.value, Text(known.source, "dim"))
         else:
             missing.setdefault((known.reason, known.detail), []).append(name)
     yield table
@@ -168,10 +170,9 @@ def _power(report: Report) -> Iterator[RenderableType]:
         plain = Text("This is the GPU alone, not the power of this machine. ", "bold yellow")
         plain.append(f"To know that: {HOW_TO_MEASURE}.", "yellow")
         yield plain
-    yield from (Text(finding.title, "cyan") for finding in report.findings if finding.id == "gpu_mismatch")
     for finding in report.findings:
         if finding.id == "gpu_mismatch":
-            yield Text(f"{finding.evidence[0]}.", "dim")
+            yield Text.assemble((f"{finding.title}: ", "cyan"), (f"{finding.evidence[0]}.", "dim"))
 
 
 def _budget(report: Report) -> Iterator[RenderableType]:
@@ -205,20 +206,24 @@ def _gpu(snapshot: Snapshot) -> Iterator[RenderableType]:
     for fact in snapshot.facts(gpu.NAME):
         entity = fact.entity
         capability = _fact(snapshot, gpu.COMPUTE_CAPABILITY, entity)
-        yield _line(
-            f"{fact.value}",
-            _fact(snapshot, gpu.ARCHITECTURE, entity),
-            _prefixed("compute capability", capability),
-            _prefixed("VBIOS", _fact(snapshot, gpu.VBIOS, entity)),
+        yield _Flow(
+            (
+                f"{fact.value}",
+                _fact(snapshot, gpu.ARCHITECTURE, entity),
+                _prefixed("compute capability", capability),
+                _prefixed("VBIOS", _fact(snapshot, gpu.VBIOS, entity)),
+            )
         )
         clock, most = _value(snapshot, gpu.CLOCK, entity, "sm"), _value(snapshot, gpu.MAX_CLOCK, entity, "sm")
         used, total = _value(snapshot, gpu.MEMORY_USED, entity), _value(snapshot, gpu.MEMORY_TOTAL, entity)
-        yield _line(
-            _percent("busy", _value(snapshot, gpu.UTILIZATION, entity)),
-            f"SM {clock / 1e6:.0f} MHz" + (f" of {most / 1e6:.0f}" if most else "") if clock is not None else "",
-            _fact(snapshot, gpu.PSTATE, entity),
-            _celsius(_value(snapshot, gpu.TEMPERATURE, entity)),
-            f"memory {used / _GIB:.1f} of {total / _GIB:.1f} GiB" if used is not None and total else "",
+        yield _Flow(
+            (
+                _percent("busy", _value(snapshot, gpu.UTILIZATION, entity)),
+                f"SM {clock / 1e6:.0f} MHz" + (f" of {most / 1e6:.0f}" if most else "") if clock is not None else "",
+                _fact(snapshot, gpu.PSTATE, entity),
+                _celsius(_value(snapshot, gpu.TEMPERATURE, entity)),
+                f"memory {used / _GIB:.1f} of {total / _GIB:.1f} GiB" if used is not None and total else "",
+            )
         )
         reasons = next((item.value for item in snapshot.facts(gpu.EVENTS) if item.entity == entity), ())
         if isinstance(reasons, tuple) and reasons:
@@ -272,13 +277,13 @@ def _cpu(snapshot: Snapshot) -> Iterator[RenderableType]:
         if (value := _value(snapshot, cpu.CLUSTER_L3, fact.entity)) is not None
     ]
     load = [_value(snapshot, of) for of in (cpu.LOAD1, cpu.LOAD5, cpu.LOAD15)]
-    line = _line(
-        f"load {' '.join(f'{value:.2f}' for value in load if value is not None)}" if any(load) else "",
-        f"governor {', '.join(governors)}" if governors else "",
-        *clusters,
+    yield _Flow(
+        (
+            f"load {' '.join(f'{value:.2f}' for value in load if value is not None)}" if any(load) else "",
+            f"governor {', '.join(governors)}" if governors else "",
+            *clusters,
+        )
     )
-    if line:
-        yield line
     yield from _why_not(snapshot, "cpu", bool(kinds))
 
 
@@ -292,34 +297,35 @@ def _memory(snapshot: Snapshot) -> Iterator[RenderableType]:
     allocatable = _value(snapshot, memory.ALLOCATABLE)
     swap, swap_free = _value(snapshot, memory.SWAP_TOTAL), _value(snapshot, memory.SWAP_FREE)
     huge, stalled = _value(snapshot, memory.HUGEPAGES_TOTAL), _value(snapshot, memory.PRESSURE_SOME, "", "avg10")
-    yield _line(
-        f"available {available / _GIB:.1f} GiB" if available is not None else "",
-        f"CUDA can allocate {allocatable / _GIB:.1f} GiB"
-        if allocatable is not None and snapshot.fact(memory.UNIFIED)
-        else "",
-        f"swap {swap_free / _GIB:.1f} of {swap / _GIB:.1f} GiB free" if swap and swap_free is not None else "",
-        f"{huge:.0f} huge pages" if huge else "",
-        f"stalled {stalled:.0%}" if stalled is not None else "",
+    yield _Flow(
+        (
+            f"available {available / _GIB:.1f} GiB" if available is not None else "",
+            f"CUDA can allocate {allocatable / _GIB:.1f} GiB"
+            if allocatable is not None and snapshot.fact(memory.UNIFIED)
+            else "",
+            f"swap {swap_free / _GIB:.1f} of {swap / _GIB:.1f} GiB free" if swap and swap_free is not None else "",
+            f"{huge:.0f} huge pages" if huge else "",
+            f"stalled {stalled:.0%}" if stalled is not None else "",
+        )
     )
     yield from _why_not(snapshot, "memory", total is not None)
 
 
 def _nvme(snapshot: Snapshot) -> Iterator[RenderableType]:
-    table = _grid("left", "left", "left", "right", "left", "left", "left")
-    for name in _entities(snapshot, nvme.STATE, nvme.MODEL, nvme.CAPACITY):
+    drives = _entities(snapshot, nvme.STATE, nvme.MODEL, nvme.CAPACITY)
+    for name in drives:
         size = _value(snapshot, nvme.CAPACITY, name)
-        table.add_row(
-            name,
-            _fact(snapshot, nvme.MODEL, name) or "unknown model",
-            _prefixed("fw", _fact(snapshot, nvme.FIRMWARE, name)),
-            f"{size / 1e12:.2f} TB" if size is not None else "",
-            _fact(snapshot, nvme.STATE, name),
-            _celsius(_value(snapshot, nvme.TEMPERATURE, name, "Composite")),
-            Text(_fact(snapshot, nvme.PCIE_LINK, name), "dim"),
+        yield _Flow(
+            (
+                f"{name} {_fact(snapshot, nvme.MODEL, name) or 'unknown model'}",
+                f"{size / 1e12:.2f} TB" if size is not None else "",
+                _fact(snapshot, nvme.STATE, name),
+                _celsius(_value(snapshot, nvme.TEMPERATURE, name, "Composite")),
+                _prefixed("firmware", _fact(snapshot, nvme.FIRMWARE, name)),
+                _prefixed("PCIe", _fact(snapshot, nvme.PCIE_LINK, name)),
+            )
         )
-    if table.row_count:
-        yield table
-    yield from _why_not(snapshot, "nvme", bool(table.row_count))
+    yield from _why_not(snapshot, "nvme", bool(drives))
 
 
 def _entities(snapshot: Snapshot, *of: Property | Quantity) -> list[str]:
@@ -365,10 +371,10 @@ def _thermal(snapshot: Snapshot) -> Iterator[RenderableType]:
         (zones if is_zone else others).append(f"{place or reading.entity} {reading.value:.1f} °C")
     for line in (zones, others):
         if line:
-            yield _line(*line)
+            yield _Flow(line)
     fans = [f"{reading.entity} {reading.value:.0f} rpm" for reading in snapshot.readings(fan.SPEED)]
     if fans:
-        yield _line(*fans)
+        yield _Flow(fans)
     else:
         yield from (Text(f"fans: {visit.detail}", "dim") for visit in snapshot.visits if visit.collector == "fan")
 
@@ -402,14 +408,24 @@ def _not_read(snapshot: Snapshot) -> Iterator[RenderableType]:
             yield Text(f"{visit.collector}: {visit.reason}: {visit.detail}", "magenta")
 
 
-def _line(*parts: str) -> Text:
-    """Join what there is with dots, so that a line breaks only between two parts."""
-    text = Text()
-    for part in filter(None, parts):
-        if text:
-            text.append(" · ", "dim")
-        text.append(part.replace(" ", "\N{NO-BREAK SPACE}") if cell_len(part) < 40 else part)
-    return text
+class _Flow:
+    """Parts joined by dots; a line breaks between two parts, never inside one that would fit the next line."""
+
+    def __init__(self, parts: Iterable[str], style: str = "") -> None:
+        self._parts = [part for part in parts if part]
+        self._style = style
+
+    def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
+        line = ""
+        for part in self._parts:
+            joined = f"{line} · {part}" if line else part
+            if line and cell_len(joined) > options.max_width:
+                yield Text(line, self._style)
+                line = part
+            else:
+                line = joined
+        if line:
+            yield Text(line, self._style)
 
 
 def _percent(word: str, ratio: float | None) -> str:

@@ -1,1 +1,40 @@
-"""Shared fixtures."""
+"""Shared fixtures, and the rule on skips."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+#: Why a test may be skipped in CI. Anything else there means that the rig is broken, and fails the run.
+EXPECTED_SKIPS: tuple[str, ...] = ()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a person accept new golden output, as node_exporter's -u does."""
+    parser.addoption(
+        "--update-golden", action="store_true", help="Write what the agent says now as what it should say."
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
+    """Compare text with tests/golden/NAME, or write it there."""
+    folder = Path(__file__).parent / "golden"
+
+    def check(name: str, got: str) -> None:
+        if request.config.getoption("--update-golden"):
+            folder.mkdir(exist_ok=True)
+            (folder / name).write_text(got, encoding="utf-8")
+        assert (folder / name).read_text(encoding="utf-8") == got
+
+    return check
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Fail in CI where a test is skipped for a reason that is not expected there."""
+    if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        if not any(expected in reason for expected in EXPECTED_SKIPS):
+            report.outcome = "failed"
+            report.longrepr = f"skipped in CI, which is not expected: {reason}"

@@ -248,14 +248,21 @@ def test_a_card_that_hot_plug_took_away_is_simply_not_there() -> None:
 
 
 def test_cooling_devices_are_a_list_of_their_own() -> None:
-    """The fan floor of the embedded controller's driver counts from 0 (automatic) to 12."""
+    """Each has a state that counts from 0."""
     device = f"{_CLASS}/cooling_device20"
-    machine = host(
-        {f"{device}/type": "dgx_ec_fan_floor\n", f"{device}/cur_state": "3\n", f"{device}/max_state": "12\n"}
-    )
+    machine = host({f"{device}/type": "Processor\n", f"{device}/cur_state": "3\n", f"{device}/max_state": "12\n"})
     items = look(read, machine)
-    assert "dgx_ec_fan_floor" == value(items, COOLING_TYPE, "cooling_device20")
+    assert "Processor" == value(items, COOLING_TYPE, "cooling_device20")
     assert 3 == value(items, STATE, "cooling_device20")
+    assert 12 == value(items, STATE_MAX, "cooling_device20")
+
+
+def test_the_embedded_controller_is_not_polled() -> None:
+    """Reading the fan floor's state would send it a message, so the file is never opened."""
+    device = f"{_CLASS}/cooling_device20"
+    files = {f"{device}/type": "dgx_ec_fan_floor\n", f"{device}/max_state": "12\n"}
+    items = look(read, host(files, errors={f"{device}/cur_state": "EIO"}))
+    assert Reason.NOT_ASKED is absence(items, STATE, "cooling_device20").reason
     assert 12 == value(items, STATE_MAX, "cooling_device20")
 
 

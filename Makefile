@@ -1,0 +1,44 @@
+# make run: this machine on one screen. make test: everything that CI checks. Both set up what they need.
+
+VENV ?= .venv
+PYTHON ?=
+# Further versions that the tests run on where they are found, besides the one of $(VENV).
+OTHERS ?= $(shell scripts/pythons.sh)
+
+.PHONY: run test test-this lint bench demos golden clean
+
+run: $(VENV)/ready
+	@sh scripts/first-look.sh $(VENV)/bin/spark-agent
+
+test: $(OTHERS:%=test-%) test-this
+
+test-this: $(VENV)/ready-test
+	@sh scripts/rigs.sh
+	@$(VENV)/bin/python -m pytest $(ARGS)
+
+# The suite once more on another Python; linters and installs need no repetition.
+test-%: pyproject.toml
+	@sh scripts/venv.sh .venv-$* '.[test]' $$(scripts/pythons.sh $*)
+	@.venv-$*/bin/python -m pytest -q -m 'not lint and not install' $(ARGS)
+
+lint: $(VENV)/ready-test
+	@$(VENV)/bin/python -m pytest -q -m lint
+
+bench: $(VENV)/ready-test
+	@$(VENV)/bin/python tests/bench.py
+
+# The built-in demo machines, and what must come out of the tests: rewritten from what the code says now.
+demos: $(VENV)/ready-test
+	@$(VENV)/bin/python tests/imagine.py
+
+golden: $(VENV)/ready-test
+	@$(VENV)/bin/python -m pytest -q tests/test_golden.py --update-golden
+
+$(VENV)/ready: pyproject.toml
+	@sh scripts/venv.sh $(VENV) . $(PYTHON)
+
+$(VENV)/ready-test: pyproject.toml
+	@sh scripts/venv.sh $(VENV) '.[test]' $(PYTHON) && cp $(VENV)/ready $(VENV)/ready-test
+
+clean:
+	rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
