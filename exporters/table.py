@@ -105,9 +105,10 @@ def _title(snapshot: Snapshot) -> RenderableType:
         head.append("  ")
     if not snapshot.visit("platform"):
         return head
-    known = [_fact(snapshot, of) for of in (platform.VENDOR, platform.PRODUCT)]
-    name = " ".join(part for part in known if part) or "unknown maker and product"
-    head.append(name, "bold")
+    vendor, product = _fact(snapshot, platform.VENDOR), _fact(snapshot, platform.PRODUCT).replace("_", " ")
+    # Some makers put their name into the product's, some do not.
+    name = product if product.startswith(vendor) else f"{vendor} {product}"
+    head.append(name.strip() or "unknown maker and product", "bold")
     if snapshot.fact(platform.IS_SPARK):
         head.append("  GB10", "bold green")
     else:
@@ -376,7 +377,11 @@ def _thermal(snapshot: Snapshot) -> Iterator[RenderableType]:
     if fans:
         yield _Flow(fans)
     else:
-        yield from (Text(f"fans: {visit.detail}", "dim") for visit in snapshot.visits if visit.collector == "fan")
+        yield from (
+            Text(f"fans: {visit.detail}", "dim")
+            for visit in snapshot.visits
+            if visit.collector == "fan" and visit.detail
+        )
 
 
 def _specification(snapshot: Snapshot) -> Iterator[RenderableType]:

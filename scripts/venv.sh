@@ -38,4 +38,6 @@ if ! "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --e
     stop "the package index did not give what is needed. This shows whether it can be reached:" \
         "$folder/bin/python -m pip download --no-deps --dest /tmp click"
 fi
+# A start would spend more time compiling than looking where Python is told not to write what it compiled.
+"$folder/bin/python" -m compileall -q agent collectors exporters
 date >"$folder/ready"

@@ -1,0 +1,59 @@
+"""Linters are tests, so that there is one command and one verdict."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parent.parent
+
+pytestmark = pytest.mark.lint
+
+
+def run(*command: str) -> None:
+    """Run a tool on the repository; what it prints is the failure."""
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.fail(f"{' '.join(command)}\n{done.stdout}{done.stderr}", pytrace=False)
+
+
+@pytest.mark.parametrize(
+    "tool",
+    [
+        ("ruff", "check", "."),
+        ("ruff", "format", "--check", "."),
+        ("mypy", "-p", "spark_agent"),
+        ("mypy", "tests"),
+        ("codespell_lib", "."),
+    ],
+    ids=" ".join,
+)
+def test_python(tool: tuple[str, ...]) -> None:
+    """The code is clean under the tools that pyproject.toml pins and configures."""
+    run(sys.executable, "-m", *tool)
+
+
+@pytest.mark.parametrize("script", sorted((REPO / "scripts").glob("*.sh")), ids=lambda path: path.name)
+def test_shell(script: Path) -> None:
+    """The scripts parse in a POSIX shell."""
+    run(shutil.which("dash") or "sh", "-n", str(script))
+
+
+def test_nothing_of_the_workshop() -> None:
+    """A clone stands alone: no file names a path of the machine that it was made on."""
+    # Written in two parts, so that this file does not find itself.
+    foreign = ["/wo" + "rk/", "../sha" + "red", ".libr" + "ary"]
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=REPO, capture_output=True, check=False)
+    if files.returncode:
+        pytest.skip("not a git checkout")
+    found = [
+        f"{name}: {word}"
+        for name in files.stdout.decode().split("\0")
+        if name and (REPO / name).is_file()
+        for word in foreign
+        if word in (REPO / name).read_text(encoding="utf-8", errors="replace")
+    ]
+
+    assert [] == found
