@@ -92,7 +92,8 @@ def show(report: Report, console: Console) -> None:
         ("Findings", _findings(report.findings)),
         ("Not read", _not_read(snapshot)),
     ):
-        parts = list(body)
+        # A flow of nothing is no part.
+        parts = [part for part in body if not isinstance(part, _Flow) or part]
         if parts:
             console.print(Rule(Text(name, "bold"), align="left", style="dim", characters="─"))
             console.print(Padding(Group(*parts), (0, 0, 0, 1)))
@@ -419,6 +420,9 @@ class _Flow:
     def __init__(self, parts: Iterable[str], style: str = "") -> None:
         self._parts = [part for part in parts if part]
         self._style = style
+
+    def __bool__(self) -> bool:
+        return bool(self._parts)
 
     def __rich_console__(self, _: Console, options: ConsoleOptions) -> RenderResult:
         line = ""
