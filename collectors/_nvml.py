@@ -21,7 +21,7 @@ from spark_agent.collectors._reading import Reason, Unavailable
 INIT_DEADLINE: Final = 10.0
 CALL_DEADLINE: Final = 3.0
 _SHORTEST_BACK_OFF: Final = 1.0
-_LONGEST_BACK_OFF: Final = 60.0
+_LONGEST_BACK_OFF: Final = 16.0
 
 # After one of these no handle is good any more, and only a new nvmlInit helps.
 LOST: Final = frozenset(
@@ -59,12 +59,24 @@ _REASONS: Final = {
     "GARBAGE": Reason.GARBAGE,
 }
 
+# What an owner should read where a whole GPU is not there.
+_PLAIN: Final = {
+    "LIBRARY_NOT_FOUND": "no NVIDIA driver is installed",
+    "DRIVER_NOT_LOADED": "the NVIDIA kernel driver is not loaded",
+    "LIB_RM_VERSION_MISMATCH": "driver and library are of different versions; reboot after an update",
+    "GPU_IS_LOST": "the GPU has fallen off the bus",
+    "RESET_REQUIRED": "the GPU needs a reset; on a GB10 that is a clean boot",
+    "TIMEOUT": "the NVIDIA driver does not answer",
+}
+
 
 class NvmlError(Unavailable):
     """A call failed; ``code`` is NVML's own name of the error, without ``NVML_ERROR_``."""
 
     def __init__(self, code: str, function: str = "") -> None:
-        super().__init__(_REASONS.get(code, Reason.ERROR), f"{function}: {code}" if function else code)
+        said = f"{function}: {code}" if function else code
+        plain = _PLAIN.get(code)
+        super().__init__(_REASONS.get(code, Reason.ERROR), f"{plain} ({said})" if plain else said)
         self.code = code
         self.function = function
 
@@ -101,7 +113,7 @@ class Nvml:
         call_deadline: float = CALL_DEADLINE,
     ) -> None:
         """Remember the library; touch nothing yet."""
-        self.library = library
+        self._library = library
         self._clock = clock
         self._init_deadline = init_deadline
         self._call_deadline = call_deadline
@@ -166,13 +178,13 @@ class Nvml:
             self._back_off = _SHORTEST_BACK_OFF
         self._down, self._retry_at = (error.code, error.function), now + self._back_off
         self._back_off = min(self._back_off * 2, _LONGEST_BACK_OFF)
-        if was_ready and error.code != "TIMEOUT":
+        if was_ready:
             with contextlib.suppress(NvmlError):
                 self._run(self._call_deadline, "nvmlShutdown", None)
 
     def _run(self, deadline: float, function: str, device: int | None, *arguments: str) -> Any:
         if self._worker is None:
-            self._worker = _Worker(self.library)
+            self._worker = _Worker(self._library)
         return self._worker.run(deadline, function, device, *arguments)
 
 
