@@ -39,5 +39,5 @@ if ! "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --e
         "$folder/bin/python -m pip download --no-deps --dest /tmp click"
 fi
 # A start would spend more time compiling than looking where Python is told not to write what it compiled.
-"$folder/bin/python" -m compileall -q agent collectors exporters
+"$folder/bin/python" -m compileall -q "${0%/*}/../agent" "${0%/*}/../collectors" "${0%/*}/../exporters"
 date >"$folder/ready"
