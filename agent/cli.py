@@ -5,6 +5,7 @@ Imports are late on purpose: ``--help`` must come at once, and most commands nee
 
 import errno
 import logging
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -35,6 +36,11 @@ class Target:
     demo: str | None
     at: float | None
     interval: float
+
+    def must_be_live(self, why: str) -> None:
+        """Refuse a machine named before a command that would not look at it."""
+        if self.machine is not None or self.demo is not None:
+            raise click.UsageError(f"--machine and --demo do nothing here: {why}")
 
     def open(self) -> "Machine | None":
         """Open the machine's folder, archive or demo; nothing where it is the live one."""
@@ -108,6 +114,9 @@ def commands(context: click.Context, machine: Path | None, demo: str | None, at:
         raise click.UsageError("--machine and --demo exclude each other")
     if at is not None and machine is None and demo is None:
         raise click.UsageError("--at plays a recorded machine; name one with --machine or --demo")
+    for option, seconds in (("--at", at), ("--interval", interval)):
+        if seconds is not None and not math.isfinite(seconds):
+            raise click.BadParameter(f"{seconds} is no number of seconds", param_hint=option)
     context.obj = Target(machine, demo, at, interval)
 
 
@@ -159,18 +168,28 @@ def snapshot(target: Target, output: str, only: str | None, private: bool) -> in
 @click.argument("after", type=click.Path(exists=True, path_type=Path))
 @click.option("--all", "everything", is_flag=True, help="Readings too, not only the inventory.")
 @click.option("--output", "-o", type=click.Choice(["table", "json"]), default="table", show_default=True)
-def diff(before: Path, after: Path, everything: bool, output: str) -> int:
-    """Show what changed between two machines, or two saved documents. Exit code 1 if anything did."""
+@click.pass_obj
+def diff(target: Target, before: Path, after: Path, everything: bool, output: str) -> int:
+    """Show what changed between two machines.
+
+    BEFORE and AFTER are recorded machines (a folder or its .tar.gz) or documents that `snapshot --output json`
+    wrote (.json). Exit codes, as diff(1) has them: 0 no difference, 1 some, 3 cannot tell.
+    """
+    from spark_agent.agent.machine import MachineError
     from spark_agent.exporters import difference
 
-    changes = difference.changes(_document(before), _document(after), everything=everything)
+    target.must_be_live("diff names both its machines itself")
+    try:
+        found = difference.compare(_document(before), _document(after), everything=everything)
+    except ValueError as error:
+        raise MachineError(f"{before}, {after}: {error}") from error
     if output == "json":
-        click.echo(difference.text(changes))
+        click.echo(difference.text(found))
     else:
         from rich.console import Console
 
-        difference.show(changes, Console(highlight=False, markup=False, emoji=False))
-    return 1 if changes else 0
+        difference.show(found, Console(highlight=False, markup=False, emoji=False))
+    return 1 if found.changes else 0
 
 
 def _document(path: Path) -> Mapping[str, Any]:
@@ -181,7 +200,7 @@ def _document(path: Path) -> Mapping[str, Any]:
     from spark_agent.collectors import discover
     from spark_agent.exporters.document import document, load
 
-    if path.is_file() and path.suffix == ".json":
+    if path.is_file() and (path.suffix == ".json" or path.read_bytes()[:1] == b"{"):
         try:
             return load(path.read_bytes())
         except ValueError as error:
@@ -201,7 +220,10 @@ def record(target: Target, out: Path, private: bool, force: bool) -> int:
 
     if out.exists() and not force:
         raise click.BadParameter(f"{out} is there already; --force replaces it", param_hint="OUT")
-    recording = record_machine(target.host(target.open()), private=private)
+    machine = target.open()
+    if machine and target.at is not None:
+        machine.play(target.at)
+    recording = record_machine(target.host(machine), private=private)
     try:
         recording.write(out)
     except OSError as error:
@@ -211,21 +233,25 @@ def record(target: Target, out: Path, private: bool, force: bool) -> int:
 
 
 @commands.command()
-def schema() -> int:
+@click.pass_obj
+def schema(target: Target) -> int:
     """Print the JSON Schema of the document."""
     import json
 
     from spark_agent.exporters.schema import schema as json_schema
 
+    target.must_be_live("the schema is the same for each machine")
     click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
     return 0
 
 
 @commands.command()
-def demos() -> int:
+@click.pass_obj
+def demos(target: Target) -> int:
     """List the built-in machines."""
     from spark_agent.agent import machine
 
+    target.must_be_live("the list is the same for each machine")
     for name in machine.demos():
         click.echo(f"{name:20} {machine.open_demo(name).host.note}")
     return 0
@@ -250,8 +276,12 @@ def _without_traceback(record: logging.LogRecord) -> bool:
 def _run() -> int:
     try:
         code = commands.main(prog_name="spark-agent", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout:  # a shell's >&- leaves none
+            sys.stdout.flush()
         return code if isinstance(code, int) else 0
+    except SystemExit:
+        # Only click and rich leave this way, where the reader has gone; with 1, which would say "warning".
+        return _reader_gone()
     except click.UsageError as error:
         error.show()
         return USAGE
@@ -262,9 +292,8 @@ def _run() -> int:
         return INTERRUPTED
     except OSError as error:
         if error.errno == errno.EPIPE:
-            # The reader has gone, as of `… | head`. Python would complain once more when it closes stdout.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            return BROKEN_PIPE
+            return _reader_gone()
+        _drop_output()
         return _complain(f"{error.filename or 'output'}: {error.strerror}")
     except Exception as error:  # the last door
         from spark_agent.agent.machine import MachineError
@@ -274,6 +303,17 @@ def _run() -> int:
         if os.environ.get("SPARK_AGENT_DEBUG"):
             raise
         return _complain(f"{type(error).__name__}: {error}; this is a bug, SPARK_AGENT_DEBUG=1 shows where")
+
+
+def _reader_gone() -> int:
+    """End as `… | head` makes a command end."""
+    _drop_output()
+    return BROKEN_PIPE
+
+
+def _drop_output() -> None:
+    # What could not be written Python tries once more when it closes stdout, and then it says so in its own words.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _complain(message: str) -> int:

@@ -1,6 +1,7 @@
 """A report as one schema-versioned JSON document. ``docs/document.md`` describes it; `schema` is its JSON Schema."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -95,12 +96,20 @@ def text(found: Mapping[str, Any]) -> str:
 def load(content: bytes) -> _Json:
     """Read a saved document, or raise `ValueError` that says why it is none."""
     try:
-        found = json.loads(content)
+        found = json.loads(content, parse_constant=_refuse, parse_float=_finite)
     except json.JSONDecodeError as error:
         raise ValueError(f"line {error.lineno}, column {error.colno}: {error.msg}") from error
     if not isinstance(found, dict) or found.get("schema") != SCHEMA:
         raise ValueError(f"no document of schema {SCHEMA}; save one with `spark-agent snapshot --output json`")
     return found
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is no number of this document")
+
+
+def _finite(text: str) -> float:
+    return float(text) if math.isfinite(float(text)) else _refuse(text)
 
 
 def is_power(section: Section) -> bool:

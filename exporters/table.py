@@ -267,7 +267,7 @@ def _cpu(snapshot: Snapshot) -> Iterator[RenderableType]:
             core_type if core_type != "unknown" else "cores",
             f"{len(cores)} ×",
             model,
-            f"cpu {_ranges(int(core) for core in cores)}",
+            f"cpu {ranges(int(core) for core in cores)}",
             f"up to {min(top) / 1e9:.2f}–{max(top) / 1e9:.2f} GHz" if top else "",
         )
     if table.row_count:
@@ -450,7 +450,7 @@ def _bar(ratio: float, width: int = 20) -> Text:
     return Text.assemble(("█" * full, "cyan"), ("░" * (width - full), "dim"))
 
 
-def _ranges(numbers: Iterable[int]) -> str:
+def ranges(numbers: Iterable[int]) -> str:
     """Write numbers as the kernel writes a list of them: ``5-9,15-19``."""
     parts: list[str] = []
     for _, run in groupby(enumerate(sorted(numbers)), key=lambda pair: pair[1] - pair[0]):

@@ -126,10 +126,21 @@ def test_a_saved_document_loads() -> None:
     assert json.loads(text(found)) == load(text(found).encode())
 
 
-@pytest.mark.parametrize("content", [b"", b"[]", b"{", b'{"schema": "x"}', b"\xff"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"schema": "x"}',
+        b"\xff",
+        b'{"schema": "spark-agent/snapshot/1", "x": NaN}',
+        b'{"schema": "spark-agent/snapshot/1", "x": 1e999}',
+    ],
+)
 def test_anything_else_is_refused(content: bytes) -> None:
     """A file that is no document is said to be none."""
-    with pytest.raises(ValueError, match=r"schema|line \d+|decode"):
+    with pytest.raises(ValueError, match=r"schema|line \d+|decode|no number"):
         load(content)
 
 
