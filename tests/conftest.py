@@ -5,6 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# No test asserts a time; and CI draws the same examples each time, so that it fails for the change it runs on.
+settings.register_profile(
+    "untimed", deadline=None, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("untimed")
 
 #: Why a test may be skipped in CI. Anything else there means that the rig is broken, and fails the run.
 EXPECTED_SKIPS: tuple[str, ...] = ()
