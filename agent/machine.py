@@ -6,6 +6,7 @@ it is read into memory when it is opened, so nothing outside the folder can be r
 """
 
 import errno
+import gzip
 import io
 import json
 import math
@@ -18,27 +19,51 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 
 from spark_agent.collectors import Host, Nvml, NvmlError, Origin, Reason, Unavailable
 from spark_agent.collectors._nvml import Library, NoLibrary
-from spark_agent.collectors._tree import Fault, Link, MemoryTree
+from spark_agent.collectors._tree import Fault, Link, MemoryTree, Node
 
 FORMAT: Final = 1
 
 # Far above any recorded machine (about 1 MiB), far below what would hurt: an archive may be hostile.
 _MOST_FILES: Final = 50_000
 _MOST_BYTES: Final = 256 * 1024 * 1024
+_LONGEST_PATH: Final = 4096  # PATH_MAX
+_LAST_SECOND: Final = 1e11  # in the year 5138
+_GZIP: Final = b"\x1f\x8b"
+# What gzip and tarfile raise, by their documentation and, for headers that nobody wrote, beyond.
+_DAMAGE: Final = (
+    tarfile.TarError,
+    zlib.error,
+    OSError,
+    EOFError,
+    ValueError,
+    LookupError,
+    OverflowError,
+    RecursionError,
+)
+
+# What a timeline replaces in nvml.json; anything else that it names is a call of the first device.
+_WHOLE: Final = ("init", "system", "devices")
 
 _VERSION_SUFFIX = re.compile(r"_v\d+$")
+_NVML_ERROR = re.compile(r"[A-Z][A-Z0-9_]{0,60}")
 _ERRNO_NAME = re.compile(r"E[A-Z0-9]+|HANG")
+# Numbers in JSON, and NaN, which is none; in a string both are only text.
+_STRING_OR_NUMBER = re.compile(r'"(?:[^"\\]|\\.)*"|(-?(?:NaN|Infinity|[0-9][0-9.eE+-]*))')
 
 
 class MachineError(Exception):
     """A machine cannot be opened: what, where, and what to do."""
+
+    def __init__(self, message: str) -> None:
+        # It quotes files that may be hostile, and goes to a terminal.
+        super().__init__("".join(letter if letter.isprintable() else "?" for letter in message[:1000]))
 
 
 class RecordedNvml:
@@ -75,16 +100,15 @@ class RecordedNvml:
 
     def merge(self, change: Mapping[str, Any]) -> None:
         """Apply one step of a timeline: into the first device, or in place of ``init``, ``system``, ``devices``."""
-        for key, value in change.items():
-            if key in ("init", "system", "devices"):
-                self.content[key] = value
-                continue
-            devices = self.content.setdefault("devices", [{}])
-            first = devices[0]
-            if key == "fields" and isinstance(first.get(key), dict) and "error" not in value:
-                first[key] = first[key] | value
-            else:
-                first[key] = value
+        content = self.content | {key: change[key] for key in _WHOLE if key in change}
+        if calls := {key: value for key, value in change.items() if key not in _WHOLE}:
+            first, *others = content.get("devices") or [{}]
+            before, now = first.get("fields", {}), calls.get("fields", {})
+            if not any(word in fields for fields in (before, now) for word in ("error", "hang")):
+                calls["fields"] = before | now
+            content["devices"] = [first | calls, *others]
+        # At once, and nothing changed in place: a call may be reading it.
+        self.content = content
 
 
 def _listed(calls: Mapping[str, Any], function: str) -> Any:
@@ -103,7 +127,8 @@ def _answer(value: Any, function: str) -> Any:
         if value.get("hang"):
             threading.Event().wait()
         if error := value.get("error"):
-            raise NvmlError(str(error), function)
+            known = isinstance(error, str) and _NVML_ERROR.fullmatch(error)
+            raise NvmlError(error if known else "UNKNOWN", function)
     return value
 
 
@@ -149,8 +174,9 @@ class RecordedProcesses:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of a timeline."""
+    """One line of a timeline, and where it stands."""
 
+    where: str
     t: float
     root: Mapping[str, str | None]
     errors: Mapping[str, str | None]
@@ -195,12 +221,12 @@ class Machine:
             step = self._steps[self._done]
             self._done += 1
             for path, text in step.root.items():
-                self._tree.put(f"/{path}", None if text is None else text.encode())
+                _put(self._tree, path, None if text is None else text.encode(), step.where)
             for path, name in step.errors.items():
                 if name is None:
                     self._tree.heal(f"/{path}")
                 else:
-                    self._tree.put(f"/{path}", Fault(name))
+                    _put(self._tree, path, Fault(name), step.where)
             if isinstance(self._library, RecordedNvml):
                 self._library.merge(step.nvml)
 
@@ -232,19 +258,22 @@ def open_demo(name: str) -> Machine:
 def open_machine(path: Path) -> Machine:
     """Open a machine folder or its ``.tar.gz``, or raise `MachineError`."""
     try:
-        parts = _from_folder(path) if path.is_dir() else _from_archive(path.read_bytes(), str(path))
+        parts = _from_folder(path) if path.is_dir() else _from_archive(_content(path), str(path))
     except OSError as error:
         raise MachineError(f"{error.filename or path}: {error.strerror}") from error
     return _assemble(parts, str(path))
 
 
-Part = bytes | Link
+Part = bytes | Link | None  # None is a directory
 
 
-def _from_folder(folder: Path) -> dict[str, Part | None]:
-    """Return every file and link of a folder by its relative path; an empty directory is ``None``."""
-    parts: dict[str, Part | None] = {}
-    room = _MOST_BYTES
+def _from_folder(folder: Path) -> dict[str, Part]:
+    """Return every file, link and empty directory of a folder by its relative path."""
+    if not (folder / "machine.json").is_file():
+        # Before anything else is read: it may be any folder.
+        raise MachineError(f"{folder}: no machine.json in it, so it is no machine")
+    parts: dict[str, Part] = {}
+    size = 0
     todo = [folder]
     while todo:
         above = todo.pop()
@@ -253,152 +282,174 @@ def _from_folder(folder: Path) -> dict[str, Part | None]:
             parts[above.relative_to(folder).as_posix()] = None
         for entry in entries:
             name = entry.relative_to(folder).as_posix()
-            mode = entry.lstat().st_mode
-            if stat.S_ISLNK(mode):
+            status = entry.lstat()
+            if stat.S_ISLNK(status.st_mode):
                 parts[name] = Link(str(entry.readlink()))
-            elif stat.S_ISDIR(mode):
+            elif stat.S_ISDIR(status.st_mode):
                 todo.append(entry)
-            elif stat.S_ISREG(mode):
-                parts[name] = content = entry.read_bytes()
-                room -= len(content)
+            elif stat.S_ISREG(status.st_mode):
+                size += status.st_size
+                _check_size(len(parts), size, str(folder))
+                parts[name] = entry.read_bytes()
             else:
                 raise MachineError(f"{entry}: neither file, folder nor link; say HANG or an errno in errors.json")
-            _check_room(len(parts), room, str(folder))
     return parts
 
 
-def _check_room(files: int, room: int, where: str) -> None:
-    if files > _MOST_FILES or room < 0:
+def _content(path: Path) -> bytes:
+    # Never more than can be a machine: it may be a device, which has no end.
+    with path.open("rb") as file:
+        return file.read(_MOST_BYTES + 1)
+
+
+def _check_size(files: int, size: int, where: str) -> None:
+    if files > _MOST_FILES or size > _MOST_BYTES:
         raise MachineError(f"{where}: more than {_MOST_FILES} files or {_MOST_BYTES >> 20} MiB; this is no machine")
 
 
-def _from_archive(content: bytes, where: str) -> dict[str, Part | None]:
-    """Return every file and link of an archive by its path below the folder that holds machine.json."""
-    parts: dict[str, Part | None] = {}
-    room = _MOST_BYTES
+def _from_archive(content: bytes, where: str) -> dict[str, Part]:
+    """Return every file, link and directory of an archive by its path below the folder that holds machine.json."""
+    parts: dict[str, Part] = {}
     try:
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:*") as archive:
-            for member in archive:
+        if content.startswith(_GZIP):
+            # Whole, and no further than it may go: what the headers inside say of their sizes is not to be believed.
+            content = gzip.GzipFile(fileobj=io.BytesIO(content)).read(_MOST_BYTES + 1)
+        _check_size(0, len(content), where)
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+            for number, member in enumerate(archive):
+                _check_size(number, 0, where)
                 name = posixpath.normpath(member.name)
-                if name.startswith(("/", "..")):
+                if name.startswith("/") or name.split("/")[0] == "..":
                     raise MachineError(f"{where}: {member.name}: leads out of the archive; refused")
-                room -= member.size
-                _check_room(len(parts), room, where)
-                if member.isreg():
-                    file = archive.extractfile(member)
-                    assert file is not None  # noqa: S101  (a regular member has content)
-                    parts[name] = file.read()
-                elif member.issym():
-                    parts[name] = Link(member.linkname)
-                elif member.isdir():
-                    parts[name] = None
-                else:
-                    raise MachineError(f"{where}: {member.name}: neither a file, a folder nor a symbolic link; refused")
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+                parts[name] = _part(archive, member, where)
+    except _DAMAGE as error:
         raise MachineError(f"{where}: not a readable .tar.gz: {error}") from error
-    top = next((name for name in parts if posixpath.basename(name) == "machine.json" and name.count("/") < 2), None)
-    if top is None:
+    tops = [name for name in parts if posixpath.basename(name) == "machine.json" and name.count("/") < 2]
+    if not tops:
         raise MachineError(f"{where}: no machine.json in it; is it an archive of `spark-agent record`?")
-    folder = posixpath.dirname(top)
-    found = {posixpath.relpath(name, folder or "."): part for name, part in parts.items()}
-    _refuse_links_out(found, where)
-    return found
+    folder = min(tops, key=len).removesuffix("machine.json")
+    return {name.removeprefix(folder): part for name, part in parts.items() if name.startswith(folder)}
 
 
-def _refuse_links_out(parts: Mapping[str, Part | None], where: str) -> None:
-    """Raise for a link that leads out of ``root/``; nothing could be reached by it, but it has no honest use."""
-    for name, part in parts.items():
-        if not isinstance(part, Link):
-            continue
-        inside = name.startswith("root/")
-        if part.to.startswith("/"):
-            inside = inside and any(other.startswith(f"root{part.to}") for other in parts)
-        else:
-            inside = inside and posixpath.normpath(f"{posixpath.dirname(name)}/{part.to}").startswith("root/")
-        if not inside:
-            raise MachineError(f"{where}: {name}: a link out of the archive, to {part.to}; refused")
+def _part(archive: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> Part:
+    if member.isdir():
+        return None
+    if member.issym():
+        return Link(member.linkname)
+    # A size below zero leads tarfile back to where it was, and a sparse file may claim any size.
+    if member.isreg() and member.size >= 0 and not member.issparse():
+        file = archive.extractfile(member)
+        assert file is not None  # noqa: S101  (a regular member has content)
+        return file.read()
+    raise MachineError(f"{where}: {member.name}: neither a file, a folder nor a symbolic link; refused")
 
 
-def _assemble(parts: dict[str, Part | None], where: str) -> Machine:
+def _assemble(parts: Mapping[str, Part], where: str) -> Machine:
     """Build the machine that the files describe."""
-    identity = _identity(_json(parts, "machine.json", where), where)
+    identity = _identity(_json(parts, "machine.json", where), f"{where}: machine.json")
     tree = MemoryTree()
     for name, part in parts.items():
-        if not name.startswith("root/"):
-            continue
-        path = name.removeprefix("root")
-        try:
-            if part is None:
-                tree.make_directory(path)
-            else:
-                tree.put(path, part)
-        except (ValueError, OSError) as error:
-            raise MachineError(f"{where}: {name}: {error}") from error
-    for path, name in _mapping(_json(parts, "errors.json", where, {}), "errors.json", where).items():
-        _place_fault(tree, path, name, f"{where}: errors.json")
+        if len(name) > _LONGEST_PATH or not name.isprintable():
+            raise MachineError(f"{where}: {name[:60]!r}: no name of a file that a kernel shows; refused")
+        if name.startswith("root/"):
+            _put(tree, name.removeprefix("root"), {} if part is None else part, where)
+    for name, part in parts.items():
+        if isinstance(part, Link) and _leads_out(name, part.to, tree):
+            raise MachineError(f"{where}: {name}: a link out of the machine, to {part.to}; refused")
+    for path, name in _object(_json(parts, "errors.json", where, {}), f"{where}: errors.json").items():
+        _put(tree, path, _fault(path, name, f"{where}: errors.json"), f"{where}: errors.json")
     nvml = _json(parts, "nvml.json", where)
     if nvml is not None:
-        _check_nvml(nvml, f"{where}: nvml.json")
+        _check_nvml(_object(nvml, f"{where}: nvml.json"), f"{where}: nvml.json")
     udev = _json(parts, "udev.json", where, [])
-    if not isinstance(udev, list) or not all(
-        isinstance(device, dict) and isinstance(device.get("sys_path"), str) for device in udev
-    ):
-        raise MachineError(f"{where}: udev.json: expected a list of objects with a sys_path")
+    _check_udev(udev, f"{where}: udev.json")
     return Machine(identity, tree, nvml, udev, tuple(_timeline(parts, where)))
 
 
-def _place_fault(tree: MemoryTree, path: str, name: Any, where: str) -> None:
-    if not isinstance(name, str) or not _ERRNO_NAME.fullmatch(name) or not (name == "HANG" or hasattr(errno, name)):
-        raise MachineError(f"{where}: {path}: {name!r} is neither an errno name, such as ENODATA, nor HANG")
+def _leads_out(name: str, to: str, tree: MemoryTree) -> bool:
+    """Whether a link leads out of ``root/``; nothing could be reached by it, but it has no honest use."""
+    if not name.startswith("root/"):
+        return True
+    if to.startswith("/"):
+        # The machine's own, if it leads to what the machine has; and else to a file of whoever unpacks it.
+        return not tree.exists(to)
+    return posixpath.normpath(f"{posixpath.dirname(name)}/{to}").split("/")[0] != "root"
+
+
+def _put(tree: MemoryTree, path: str, node: Node | None, where: str) -> None:
     try:
-        tree.put(f"/{path.lstrip('/')}", Fault(name))
-    except (ValueError, OSError) as error:
-        raise MachineError(f"{where}: {path}: {error}") from error
-
-
-def _json(parts: Mapping[str, Part | None], name: str, where: str, default: Any = None) -> Any:
-    part = parts.get(name)
-    if part is None:
-        if name == "machine.json":
-            raise MachineError(f"{where}: no machine.json in it, so it is no machine")
-        return default
-    if isinstance(part, Link):
-        raise MachineError(f"{where}: {name}: is a link; expected a file")
-    return _parse_json(part, f"{where}: {name}")
-
-
-def _parse_json(content: bytes, where: str) -> Any:
-    try:
-        return json.loads(content, parse_constant=_refuse_constant)
-    except json.JSONDecodeError as error:
-        raise MachineError(f"{where}: line {error.lineno}, column {error.colno}: {error.msg}") from error
-    except (ValueError, RecursionError) as error:
+        tree.put(path, node)
+    except ValueError as error:
         raise MachineError(f"{where}: {error}") from error
 
 
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
+def _fault(path: str, name: Any, where: str) -> Fault:
+    if not isinstance(name, str) or not _ERRNO_NAME.fullmatch(name) or not (name == "HANG" or hasattr(errno, name)):
+        raise MachineError(f"{where}: {path}: {name!r} is neither an errno name, such as ENODATA, nor HANG")
+    return Fault(name)
 
 
-def _mapping(value: Any, name: str, where: str) -> Mapping[str, Any]:
+def _json(parts: Mapping[str, Part], name: str, where: str, default: Any = None) -> Any:
+    content = _file(parts, name, where)
+    return default if content is None else _parse_json(content, f"{where}: {name}")
+
+
+def _file(parts: Mapping[str, Part], name: str, where: str) -> bytes | None:
+    """Return one of the machine's own files; nothing where there is none."""
+    if name not in parts:
+        return None
+    content = parts[name]
+    if not isinstance(content, bytes):
+        raise MachineError(f"{where}: {name}: expected a file")
+    return content
+
+
+def _parse_json(content: bytes, where: str, line: int = 1) -> Any:
+    """Parse JSON, or say where it is none; ``line`` is the number of its first line."""
+    try:
+        return json.loads(content.decode(), parse_constant=_finite, parse_float=_finite)
+    except json.JSONDecodeError as error:
+        before, why = error.doc[: error.pos], error.msg
+    except UnicodeDecodeError as error:
+        before, why = content[: error.start].decode(), "not UTF-8"
+    except _NotFiniteError as error:
+        text = content.decode()
+        before = text[: next(found.start() for found in _STRING_OR_NUMBER.finditer(text) if found[1] == str(error))]
+        why = f"{error} is no number that JSON has"
+    except (ValueError, RecursionError) as error:
+        raise MachineError(f"{where}: {error}") from error
+    lines = before.split("\n")
+    raise MachineError(f"{where}: line {line + len(lines) - 1}, column {len(lines[-1]) + 1}: {why}")
+
+
+class _NotFiniteError(ValueError):
+    """NaN, an infinity, or a number beyond what a float holds."""
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(value := float(number)):
+        raise _NotFiniteError(number)
+    return value
+
+
+def _object(value: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise MachineError(f"{where}: {name}: expected an object")
+        raise MachineError(f"{where}: expected an object")
     return value
 
 
 def _identity(content: Any, where: str) -> Identity:
-    machine = _mapping(content, "machine.json", where)
-    if machine.get("format") != FORMAT:
-        raise MachineError(
-            f"{where}: machine.json: format {machine.get('format')!r}, this agent reads {FORMAT}; is the agent too old?"
-        )
+    machine = _object(content, where)
+    found = machine.get("format")
+    if isinstance(found, bool) or found != FORMAT:
+        raise MachineError(f"{where}: format {found!r}, this agent reads {FORMAT}; is the agent too old?")
     origin = machine.get("origin")
     if origin not in (Origin.RECORDED, Origin.SYNTHETIC):
-        raise MachineError(f'{where}: machine.json: origin {origin!r}; expected "recorded" or "synthetic"')
-    name = machine.get("name")
-    if not isinstance(name, str) or not name:
-        raise MachineError(f"{where}: machine.json: name {name!r}; expected a text")
-    return Identity(name, Origin(origin), str(machine.get("note") or ""), _seconds(machine.get("recorded_at"), where))
+        raise MachineError(f'{where}: origin {origin!r}; expected "recorded" or "synthetic"')
+    name, note = machine.get("name"), machine.get("note") or ""
+    if not name or not all(isinstance(text, str) and text.isprintable() for text in (name, note)):
+        raise MachineError(f"{where}: name {name!r}, note {note!r}; expected texts of one line, the name not empty")
+    return Identity(name, Origin(origin), note, _seconds(machine.get("recorded_at"), where))
 
 
 def _seconds(recorded_at: Any, where: str) -> float | None:
@@ -407,46 +458,61 @@ def _seconds(recorded_at: Any, where: str) -> float | None:
         return None
     try:
         if isinstance(recorded_at, str):
-            return datetime.fromisoformat(recorded_at).timestamp()
-        return float(recorded_at)
-    except (TypeError, ValueError) as error:
-        raise MachineError(f"{where}: machine.json: recorded_at {recorded_at!r}: {error}") from error
+            moment = datetime.fromisoformat(recorded_at)
+            # Without a zone it is UTC, so that it is the same instant wherever it is replayed.
+            seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+        else:
+            seconds = float(recorded_at)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise MachineError(f"{where}: recorded_at {recorded_at!r}: {error}") from error
+    if not 0 <= seconds < _LAST_SECOND:
+        raise MachineError(f"{where}: recorded_at {recorded_at!r}; expected ISO 8601, or seconds since 1970")
+    return seconds
 
 
-def _check_nvml(content: Any, where: str) -> None:
-    """Raise where nvml.json has not the shape that its calls are looked up in."""
-    if not isinstance(content, dict):
-        raise MachineError(f"{where}: expected an object")
+def _check_nvml(content: Mapping[str, Any], where: str) -> None:
+    """Raise where nvml.json, or a change to it, has not the shape that its calls are looked up in."""
     devices = content.get("devices", [])
-    if not isinstance(devices, list) or not all(isinstance(device, dict) for device in devices):
+    if not isinstance(devices, list):
         raise MachineError(f"{where}: devices: expected a list of objects")
-    if not isinstance(content.get("system", {}), dict):
-        raise MachineError(f"{where}: system: expected an object")
+    _object(content.get("system", {}), f"{where}: system")
+    for device in (content, *devices):
+        _object(_object(device, f"{where}: devices").get("fields", {}), f"{where}: fields")
+
+
+def _check_udev(devices: Any, where: str) -> None:
+    if not isinstance(devices, list):
+        raise MachineError(f"{where}: expected a list")
     for device in devices:
-        if not isinstance(device.get("fields", {}), dict):
-            raise MachineError(f"{where}: fields: expected an object")
+        properties = _object(_object(device, where).get("properties", {}), f"{where}: properties")
+        if not all(isinstance(text, str) for text in (device.get("sys_path"), *properties.values())):
+            raise MachineError(f"{where}: expected a sys_path and properties that are texts")
 
 
-def _timeline(parts: Mapping[str, Part | None], where: str) -> Iterator[Step]:
-    part = parts.get("timeline.jsonl")
-    if part is None:
-        return
-    if isinstance(part, Link):
-        raise MachineError(f"{where}: timeline.jsonl: is a link; expected a file")
+def _timeline(parts: Mapping[str, Part], where: str) -> Iterator[Step]:
+    where = f"{where}: timeline.jsonl"
     last = -math.inf
-    for number, line in enumerate(part.splitlines(), 1):
-        here = f"{where}: timeline.jsonl: line {number}"
+    for number, line in enumerate((_file(parts, "timeline.jsonl", where) or b"").splitlines(), 1):
         if not line.strip():
             continue
-        step = _mapping(_parse_json(line, here), f"line {number}", f"{where}: timeline.jsonl")
+        here = f"{where}: line {number}"
+        step = _object(_parse_json(line, where, number), here)
         t = step.get("t")
         if isinstance(t, bool) or not isinstance(t, int | float) or t < last:
             raise MachineError(f"{here}: t {t!r}; expected seconds, not before the line above")
         last = t
-        root, errors, nvml = (_mapping(step.get(key, {}), key, here) for key in ("root", "errors", "nvml"))
-        if not all(text is None or isinstance(text, str) for text in root.values()):
+        root, errors, nvml = (_object(step.get(key, {}), f"{here}: {key}") for key in ("root", "errors", "nvml"))
+        if not all(text is None or (isinstance(text, str) and _is_unicode(text)) for text in root.values()):
             raise MachineError(f"{here}: root: expected texts or null")
         for path, name in errors.items():
             if name is not None:
-                _place_fault(MemoryTree(), path, name, here)
-        yield Step(float(t), root, errors, nvml)
+                _fault(path, name, here)
+        _check_nvml(nvml, f"{here}: nvml")
+        if nvml and "nvml.json" not in parts:
+            raise MachineError(f"{here}: nvml: there is no nvml.json, so the machine has no NVML")
+        yield Step(here, float(t), root, errors, nvml)
+
+
+def _is_unicode(text: str) -> bool:
+    # JSON may spell half a character, "\\ud800", which no file can hold.
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)

@@ -1,7 +1,7 @@
 """Which reading speaks for which scope: a number with scope, quality, source and age, or the reason for none."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Final
 
 from spark_agent.agent.snapshot import Snapshot
@@ -68,37 +68,41 @@ _FIRMWARE: Final[Mapping[Scope, Quantity]] = {
     if of.scope is not None
 }
 
-# A part and a whole that holds it.
-_CONTAINMENT: Final = (
-    (Scope.SYSTEM, Scope.DC_INPUT),
-    (Scope.SOC, Scope.SYSTEM),
-    (Scope.CPU_GPU, Scope.SOC),
-    (Scope.GPU_RAIL, Scope.CPU_GPU),
-    (Scope.GPU_RAIL, Scope.SOC),
-    (Scope.CPU_PERFORMANCE, Scope.CPU_GPU),
-    (Scope.CPU_EFFICIENCY, Scope.CPU_GPU),
-    (Scope.DLA, Scope.SOC),
-)
+# Each part and the whole that holds it next. NVML's reading is about the GPU, and has no place in the tree.
+_WHOLES: Final = {
+    Scope.SYSTEM: Scope.DC_INPUT,
+    Scope.SOC: Scope.SYSTEM,
+    Scope.CPU_GPU: Scope.SOC,
+    Scope.DLA: Scope.SOC,
+    Scope.VCORE: Scope.SOC,
+    Scope.CPU_PERFORMANCE: Scope.CPU_GPU,
+    Scope.CPU_EFFICIENCY: Scope.CPU_GPU,
+    Scope.GPU_RAIL: Scope.CPU_GPU,
+}
+
+# What draws power as long as this agent runs; the GPU does as long as it works.
+_NEVER_OFF: Final = (Scope.DC_INPUT, Scope.SYSTEM, Scope.SOC, Scope.CPU_GPU)
+_GPU: Final = (Scope.GPU_RAIL, Scope.GPU_NVML)
 
 
 def understand(snapshot: Snapshot) -> Power:
-    """Choose for each scope the reading that speaks for it; a part above its whole speaks for nothing."""
-    scopes: dict[Scope, Measured | Unmeasured] = {scope: _firmware(snapshot, of) for scope, of in _FIRMWARE.items()} | {
-        Scope.GPU_NVML: _nvml(snapshot)
-    }
-    for part, whole in _CONTAINMENT:
-        inner, outer = scopes[part], scopes[whole]
-        if isinstance(inner, Measured) and isinstance(outer, Measured) and inner.value > _at_most(outer.value):
-            why = f"{part} {inner.value:.1f} W is more than {whole} {outer.value:.1f} W, which holds it"
-            scopes[part] = scopes[whole] = Unmeasured(Reason.IMPOSSIBLE, why)
-    order = {scope: scopes[scope] for scope in Scope}
+    """Choose for each scope the reading that speaks for it; one that cannot be speaks for nothing."""
+    scopes = {scope: _firmware(snapshot, of) for scope, of in _FIRMWARE.items()} | {Scope.GPU_NVML: _nvml(snapshot)}
+    gpu_works = _gpu_works(snapshot)
+    scopes |= _dead(scopes, (*_NEVER_OFF, *_GPU) if gpu_works else _NEVER_OFF)
+    scopes |= _contradictory(scopes)
     return Power(
-        order,
-        tuple(_measured(snapshot, reading, "gpu") for reading in snapshot.readings(gpu.POWER)),
+        {scope: scopes[scope] for scope in Scope},
+        tuple(
+            _measured(snapshot, reading, "gpu")
+            for reading in snapshot.readings(gpu.POWER)
+            if reading.value or not gpu_works
+        ),
         {
             reading.labels[0]: _measured(snapshot, reading, "spbm")
             for of in (spbm.SOC_AVERAGE, spbm.SYSTEM_AVERAGE)
             for reading in snapshot.readings(of)
+            if reading.value
         },
         tuple(
             _measured(snapshot, reading, "spbm")
@@ -115,6 +119,42 @@ def understand(snapshot: Snapshot) -> Power:
     )
 
 
+_Scopes = Mapping[Scope, Measured | Unmeasured]
+
+
+def _dead(scopes: _Scopes, live: Iterable[Scope]) -> dict[Scope, Measured | Unmeasured]:
+    """Return why there is no number for what reads 0 W though it is on."""
+    return {
+        scope: Unmeasured(Reason.IMPOSSIBLE, f"{known.source} reads 0 W, but is on")
+        for scope in live
+        if isinstance(known := scopes[scope], Measured) and known.value == 0
+    }
+
+
+def _gpu_works(snapshot: Snapshot) -> bool:
+    # A GB10 is in P0 as soon as a process holds a context on it.
+    return any(reading.value > 0 for reading in snapshot.readings(gpu.UTILIZATION)) or any(
+        fact.value == "P0" for fact in snapshot.facts(gpu.PSTATE)
+    )
+
+
+def _contradictory(scopes: _Scopes) -> dict[Scope, Measured | Unmeasured]:
+    """Return why there is no number for a part that reads more than the whole that holds it, nor for that whole."""
+    found: dict[Scope, Measured | Unmeasured] = {}
+    for part, whole in _WHOLES.items():
+        # Only the next whole that is known: one wrong part must not cost the numbers of the whole machine.
+        while whole in _WHOLES and isinstance(scopes[whole], Unmeasured):
+            whole = _WHOLES[whole]
+        inner, outer = scopes[part], scopes[whole]
+        if isinstance(inner, Measured) and isinstance(outer, Measured) and inner.value > _at_most(outer.value):
+            why = (
+                f"{inner.source} reads {inner.value:.1f} W, more than {outer.source} with {outer.value:.1f} W, "
+                "of which it is a part"
+            )
+            found[part] = found[whole] = Unmeasured(Reason.IMPOSSIBLE, why)
+    return found
+
+
 def _at_most(watts: float) -> float:
     # Channels are not read in one instant, and swing with a control loop of about 100 ms.
     return max(watts * 1.1, watts + 2.0)
@@ -127,16 +167,17 @@ def _firmware(snapshot: Snapshot, of: Quantity) -> Measured | Unmeasured:
 
 
 def _nvml(snapshot: Snapshot) -> Measured | Unmeasured:
-    """Return GPU power as nvidia-smi shows it; of several GPUs, their sum."""
+    """Return GPU power as nvidia-smi shows it; of several GPUs their sum, if every one is known."""
     for window in ("average", "instant"):
         readings = [reading for reading in snapshot.readings(gpu.POWER) if reading.labels == (window,)]
+        if not readings or snapshot.absence(gpu.POWER, window):
+            continue
+        known = _measured(snapshot, readings[0], "gpu")
         if len(readings) == 1:
-            return _measured(snapshot, readings[0], "gpu")
-        if readings:
-            known = _measured(snapshot, readings[0], "gpu")
-            total = sum(reading.value for reading in readings)
-            source = f"{known.source}, sum of {len(readings)} GPUs"
-            return Measured(total, known.unit, known.scope, Quality.DERIVED, source, known.age, (window,))
+            return known
+        total = sum(reading.value for reading in readings)
+        source = f"{known.source}, sum of {len(readings)} GPUs"
+        return replace(known, value=total, quality=Quality.DERIVED, source=source)
     return _unmeasured(snapshot, gpu.POWER, "gpu", "NVML gives no power for this GPU")
 
 

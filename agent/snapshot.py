@@ -125,72 +125,75 @@ class _Round:
     def __init__(self, host: Host, collectors: Mapping[str, Collector]) -> None:
         self._host = host
         self._collectors = collectors
-        self._visits: dict[str, Visit] = {}
         self._todo = list(collectors)
-        self._began = time.monotonic()
+        self._visits: dict[str, Visit] = {}
+        self._items: list[Item] = []
+        self._at, self._began = host.clock(), time.monotonic()
         self._moved = threading.Condition()
 
     def run(self, file_deadline: float, collector_deadline: float) -> dict[str, Visit]:
-        worker = self._start()
-        while True:
-            with self._moved:
-                if self._moved.wait_for(lambda: not self._todo, timeout=file_deadline / 4):
-                    return self._visits
-            now = time.monotonic()
-            path, since = self._host.stuck.current.get(worker.ident or 0, ("", now))
-            if path and now - since >= file_deadline:
-                # Ask the same collector again, in a new thread; it finds this file refused, and reads the rest.
-                self._host.stuck.give_up(path, worker)
-                worker = self._start()
-            elif now - self._began >= collector_deadline:
-                with self._moved:
-                    name = self._todo.pop(0)
-                    self._visits[name] = _failed(name, self._host.clock(), now - self._began, Reason.TIMEOUT)
-                worker = self._start()
+        with self._moved:
+            self._start()
+            while not self._moved.wait_for(lambda: not self._todo, timeout=file_deadline / 4):
+                self._relieve(file_deadline, collector_deadline)
+        return self._visits
 
-    def _start(self) -> threading.Thread:
-        worker = threading.Thread(target=self._work, name="look", daemon=True)
-        self._worker = worker
-        self._began = time.monotonic()
-        worker.start()
-        return worker
+    def _relieve(self, file_deadline: float, collector_deadline: float) -> None:
+        """Put a new thread in the place of one that hangs."""
+        now = time.monotonic()
+        path, since = self._host.stuck.current.get(self._worker.ident or 0, ("", now))
+        is_late = now - self._began >= collector_deadline
+        if not is_late and not (path and now - since >= file_deadline):
+            return
+        # Asked again, now or in the next look, the collector finds this file refused, and reads the rest.
+        self._host.stuck.give_up(path or self._todo[0], self._worker)
+        if is_late:
+            self._end(Status.FAILED, Reason.TIMEOUT, f"not done after {collector_deadline:g} s")
+        self._start()
+
+    def _start(self) -> None:
+        self._worker = threading.Thread(target=self._work, name="look", daemon=True)
+        self._worker.start()
 
     def _work(self) -> None:
         me = threading.current_thread()
         while True:
             with self._moved:
+                # A thread that was left behind may come back; its place has been taken.
                 if self._worker is not me or not self._todo:
                     return
                 name = self._todo[0]
-                self._began = time.monotonic()
-            visit = _visit(name, self._collectors[name], self._host)
+                items = self._items = []
+            outcome = self._ask(name, items, me)
             with self._moved:
-                # A thread that was left behind may come back; its place has been taken.
                 if self._worker is not me:
                     return
-                self._visits[name] = visit
-                self._todo.pop(0)
-                if not self._todo:
-                    self._moved.notify()
+                self._end(*outcome)
 
+    def _ask(self, name: str, items: list[Item], me: threading.Thread) -> tuple[Status, Reason | None, str]:
+        """Collect the items of one collector, and return how that went."""
+        try:
+            self._host.stuck.check(name)
+            for item in self._collectors[name](self._host):
+                items.append(item)
+                if self._worker is not me:
+                    break
+            return Status.OK, None, ""
+        except Unavailable as error:
+            is_absent = isinstance(error, NoData) and not error.reason.is_fault
+            return Status.ABSENT if is_absent else Status.FAILED, error.reason, error.detail
+        except OSError as error:
+            return Status.FAILED, reason_of(error), str(error)
+        except Exception as error:  # the boundary: a sensor must not end the agent
+            log.exception("collector failed", extra={"collector": name})
+            return Status.FAILED, Reason.ERROR, repr(error)
 
-def _failed(name: str, at: float, seconds: float, reason: Reason, detail: str = "") -> Visit:
-    return Visit(name, Status.FAILED, at, seconds, reason=reason, detail=detail)
-
-
-def _visit(name: str, read: Collector, host: Host) -> Visit:
-    at, started = host.clock(), time.perf_counter()
-    items: list[Item] = []
-    status, reason, detail = Status.OK, None, ""
-    try:
-        for item in read(host):
-            items.append(item)  # noqa: PERF402  (what was read before a fault must be kept)
-    except Unavailable as error:
-        is_absent = isinstance(error, NoData) and not error.reason.is_fault
-        status, reason, detail = Status.ABSENT if is_absent else Status.FAILED, error.reason, error.detail
-    except OSError as error:
-        status, reason, detail = Status.FAILED, reason_of(error), str(error)
-    except Exception as error:  # the boundary: a sensor must not end the agent
-        log.exception("collector failed", extra={"collector": name})
-        status, reason, detail = Status.FAILED, Reason.ERROR, repr(error)
-    return Visit(name, status, at, time.perf_counter() - started, tuple(items), reason, detail)
+    def _end(self, status: Status, reason: Reason | None, detail: str) -> None:
+        """Note how the first collector fared, with what it read until then, and turn to the next."""
+        name = self._todo.pop(0)
+        now = time.monotonic()
+        items = tuple(self._items)
+        self._visits[name] = Visit(name, status, self._at, now - self._began, items, reason, detail)
+        self._at, self._began = self._host.clock(), now
+        if not self._todo:
+            self._moved.notify()

@@ -56,7 +56,7 @@ def _judge(found: str | None, *, fits: bool, why_not: str = "") -> _Found:
 def _cpu(snapshot: Snapshot, _: bool) -> _Found:
     performance, efficiency = snapshot.reading(cpu.PERFORMANCE_CORES), snapshot.reading(cpu.EFFICIENCY_CORES)
     if performance is None or efficiency is None:
-        return Match.NOT_VISIBLE, _why(snapshot, cpu.PERFORMANCE_CORES)
+        return Match.NOT_VISIBLE, _why(snapshot, cpu.PERFORMANCE_CORES, "cpu")
     found = f"{performance.value:.0f} performance and {efficiency.value:.0f} efficiency cores"
     models = sorted({str(fact.value) for fact in snapshot.facts(cpu.MODEL)})
     fits = (performance.value, efficiency.value) == (10, 10) and models == ["Cortex-A725", "Cortex-X925"]
@@ -113,7 +113,7 @@ def _wifi(snapshot: Snapshot, _: bool) -> _Found:
 def _network(snapshot: Snapshot, kind: str, ids: tuple[str, ...], what: str) -> _Found:
     devices = [fact.entity for fact in snapshot.facts(nic.KIND) if fact.value == kind]
     if not devices:
-        return Match.NOT_VISIBLE, f"no {kind} interface"
+        return Match.NOT_VISIBLE, _why(snapshot, nic.KIND, "nic", f"no {kind} interface")
     found = {fact.entity: str(fact.value) for fact in snapshot.facts(nic.PCI_ID) if fact.entity in devices}
     known = [device for device, id_ in found.items() if id_ in ids]
     text = ", ".join(f"{device} ({found.get(device, 'no PCI id')})" for device in devices)
@@ -123,26 +123,39 @@ def _network(snapshot: Snapshot, kind: str, ids: tuple[str, ...], what: str) -> 
 def _soc_power(snapshot: Snapshot, _: bool) -> _Found:
     limit = snapshot.reading(LIMIT, Scope.SOC, "pl1")
     if limit is None:
+        if absence := snapshot.absence(LIMIT, Scope.SOC, "pl1"):
+            return Match.NOT_VISIBLE, absence.detail or absence.reason
         return Match.NOT_VISIBLE, "only a driver for the firmware's power page shows the limit in force"
-    return _judge(f"PL1 is {limit.value:g} W", fits=limit.value == 140)
+    return _judge(f"PL1, the limit in force, is {limit.value:g} W", fits=limit.value == 140)
 
 
-def _adapter(_: Snapshot, __: bool) -> _Found:
-    return Match.NOT_VISIBLE, "no kernel interface shows the adapter's contract"
+def _unseen(why: str) -> Callable[[Snapshot, bool], _Found]:
+    return lambda _, __: (Match.NOT_VISIBLE, why)
 
 
 def _os(snapshot: Snapshot, _: bool) -> _Found:
     version = snapshot.fact(platform.DGX_OS)
     if version is None:
-        return _judge(_text(snapshot.fact(platform.OS)), fits=False, why_not="no /etc/os-release")
-    return _judge(f"DGX OS {version}", fits=str(version).startswith("7."))
+        return _judge(_text(snapshot.fact(platform.OS)), fits=False, why_not=_why(snapshot, platform.OS, "platform"))
+    return _judge(f"DGX OS {version}", fits=_numbers(str(version))[:1] == (7,))
+
+
+def _kernel(snapshot: Snapshot, _: bool) -> _Found:
+    release = _text(snapshot.fact(platform.KERNEL))
+    why_not = _why(snapshot, platform.KERNEL, "platform")
+    return _judge(release, fits=_numbers((release or "").partition("-")[0]) >= (6, 14), why_not=why_not)
 
 
 def _driver(snapshot: Snapshot, _: bool) -> _Found:
     version = _text(snapshot.fact(platform.DRIVER))
-    return _judge(
-        version, fits=_numbers(version or "") >= (580, 95, 5), why_not=_why(snapshot, platform.DRIVER, "platform")
-    )
+    why_not = _why(snapshot, platform.DRIVER, "platform")
+    return _judge(version, fits=_numbers(version or "") >= (580, 95, 5), why_not=why_not)
+
+
+def _cuda(snapshot: Snapshot, _: bool) -> _Found:
+    version = _text(snapshot.fact(gpu.CUDA))
+    found = f"the driver supports CUDA up to {version}" if version else None
+    return _judge(found, fits=_numbers(version or "") >= (13, 0), why_not=_why(snapshot, gpu.CUDA, "gpu"))
 
 
 def _text(value: object) -> str | None:
@@ -150,14 +163,17 @@ def _text(value: object) -> str | None:
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in version.split(".") if part.isdigit())
+    # The file may hold anything: digits that int() does not know, and more of them than it takes.
+    return tuple(int(part) for part in version.split(".") if part.isdecimal() and len(part) < 10)
 
 
-def _why(snapshot: Snapshot, of: Property | Quantity, collector: str = "") -> str:
+def _why(snapshot: Snapshot, of: Property | Quantity, collector: str, otherwise: str = "it was not found") -> str:
     if absence := snapshot.absence(of):
         return absence.detail or absence.reason
     visit = snapshot.visit(collector)
-    return (visit.detail or visit.reason or "") if visit else ""
+    if visit is None:
+        return f"{collector} was left out of this look"
+    return visit.detail or visit.reason or otherwise
 
 
 def _always(text: str) -> Callable[[bool], str]:
@@ -177,8 +193,12 @@ _PARTS: Final[tuple[tuple[str, str, Callable[[bool], str], Callable[[Snapshot, b
     ("connectx7", "ConnectX-7", _always("ConnectX-7, two QSFP cages, 200 Gb/s"), _connectx7),
     ("ethernet", "Ethernet", _always("10 GbE, RJ-45"), _ethernet),
     ("wifi", "Wi-Fi", _always("Wi-Fi 7"), _wifi),
+    ("bluetooth", "Bluetooth", _always("Bluetooth 5.3 or 5.4"), _unseen("the agent does not look at it")),
+    ("ports", "Ports", _always("4 USB-C, HDMI 2.1a"), _unseen("the agent does not look at them")),
     ("soc_power", "SoC power", _always("TDP 140 W, CPU and GPU together"), _soc_power),
-    ("adapter", "Adapter", _always("240 W, USB-C"), _adapter),
+    ("adapter", "Adapter", _always("240 W, USB-C"), _unseen("no kernel interface shows the adapter's contract")),
     ("os", "System", _always("DGX OS 7 on Ubuntu 24.04"), _os),
+    ("kernel", "Kernel", _always("6.14 and later"), _kernel),
     ("driver", "Driver", _always("580.95.05 and later"), _driver),
+    ("cuda", "CUDA", _always("13.0 and later"), _cuda),
 )

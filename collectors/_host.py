@@ -52,23 +52,23 @@ class NoUdev:
 
 
 class Stuck:
-    """Which files never answered; each is left alone until the thread that hangs in it comes back."""
+    """What never answered, files and whole collectors; each is left alone until the thread that hangs in it is gone."""
 
     def __init__(self) -> None:
         """Start with none."""
         self.current: dict[int, tuple[str, float]] = {}
         self._hung: dict[str, threading.Thread] = {}
 
-    def give_up(self, path: str, thread: threading.Thread) -> None:
-        """Note that a thread hangs in a file."""
-        self._hung[path] = thread
+    def give_up(self, what: str, thread: threading.Thread) -> None:
+        """Note that a thread hangs in a file or a collector."""
+        self._hung[what] = thread
 
-    def check(self, path: str) -> None:
-        """Raise where an earlier read of this file still hangs."""
-        if self._hung and (thread := self._hung.get(path)):
+    def check(self, what: str) -> None:
+        """Raise where a thread still hangs in this from an earlier time."""
+        if self._hung and (thread := self._hung.get(what)):
             if thread.is_alive():
-                raise Unavailable(Reason.TIMEOUT, f"{path} does not answer")
-            del self._hung[path]
+                raise Unavailable(Reason.TIMEOUT, f"{what} does not answer")
+            self._hung.pop(what, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,20 +130,23 @@ class Host:
 
     def exists(self, path: str) -> bool:
         """Whether there is something at a path."""
-        return self.tree.exists(path)
+        try:
+            return self._ask(self.tree.exists, path)
+        except Unavailable:
+            return True  # what does not answer is there, and whoever reads it hears so
 
     def link(self, path: str) -> str:
         """Return the name that a symbolic link leads to: of ``…/driver``, the driver's."""
-        return self.tree.link(path).rstrip("/").rpartition("/")[2]
+        return self._ask(self.tree.link, path).rstrip("/").rpartition("/")[2]
 
     def real(self, path: str) -> str:
         """Return the path with every link followed."""
-        return self.tree.real(path)
+        return self._ask(self.tree.real, path)
 
 
 def natural(name: str) -> list[tuple[bool, int, str]]:
     """Return a sort key under which ``power2`` comes before ``power10``."""
-    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in _DIGITS.split(name)]
+    return [(part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in _DIGITS.split(name)]
 
 
 def parse_integer(text: str) -> int:

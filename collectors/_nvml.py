@@ -20,6 +20,7 @@ from spark_agent.collectors._reading import Reason, Unavailable
 # Seconds. Loading the driver's state without persistence mode takes a second or two on a large GPU.
 INIT_DEADLINE: Final = 10.0
 CALL_DEADLINE: Final = 3.0
+_MOST_DEVICES: Final = 1024
 _SHORTEST_BACK_OFF: Final = 1.0
 _LONGEST_BACK_OFF: Final = 16.0
 
@@ -150,7 +151,8 @@ class Nvml:
     def count(self) -> int:
         """Return the number of devices."""
         count = self.call("nvmlDeviceGetCount")
-        if not isinstance(count, int):
+        # A loop goes by it, so it must be one that ends.
+        if not isinstance(count, int) or not 0 <= count <= _MOST_DEVICES:
             raise NvmlError("GARBAGE", "nvmlDeviceGetCount")
         return count
 

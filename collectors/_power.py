@@ -4,8 +4,8 @@ from typing import Final
 
 from spark_agent.collectors._reading import Quantity, Section, Unit
 
-# Caps that the firmware could be set to go up to 300 W; all-ones registers are far above.
-_POSSIBLE: Final = (0.0, 1000.0)
+# The firmware's floor is 0.1 W, so a 0 is an empty slot; ceilings go up to 300 W, all-ones registers far above.
+_POSSIBLE: Final = (0.1, 1000.0)
 
 LIMITS: Final = Section("power.limits", "What the machine may draw, by scope.", metric="power")
 
@@ -13,7 +13,7 @@ LIMIT: Final = Quantity(
     LIMITS,
     "limit_watts",
     Unit.WATT,
-    "/sys/class/hwmon/hwmon*/power*_cap (spbm, dgx_spbm_power), nvmlDeviceGetEnforcedPowerLimit",
+    "/sys/class/hwmon/hwmon*/power*_cap (spbm 0.3, dgx_spbm_power), power*_input (spbm 0.1 and 0.2)",
     "Power limit in force, by the scope it binds. Never a reading.",
     labels=("scope", "limit"),
     bounds=_POSSIBLE,
@@ -24,7 +24,7 @@ CEILING: Final = Quantity(
     "limit_ceiling_watts",
     Unit.WATT,
     "/sys/class/hwmon/hwmon*/power*_max (spbm)",
-    "What the limit could be raised to at most; no operating limit.",
+    "The highest that the limit could be set to; no operating limit.",
     labels=("scope", "limit"),
     bounds=_POSSIBLE,
     inventory=True,
@@ -34,7 +34,7 @@ FLOOR: Final = Quantity(
     "limit_floor_watts",
     Unit.WATT,
     "/sys/class/hwmon/hwmon*/power*_min (spbm) or power*_cap_min (dgx_spbm_power)",
-    "What the limit could be lowered to at most.",
+    "The lowest that the limit could be set to.",
     labels=("scope", "limit"),
     bounds=_POSSIBLE,
     inventory=True,

@@ -7,8 +7,8 @@ import errno
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field, replace
+from typing import NoReturn, Protocol
 
 # A sysfs attribute fits one page, and a page has 64 KiB on some arm64 kernels.
 _ONE_READ = 65536
@@ -85,15 +85,19 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A file in memory that answers with an error; ``HANG`` never answers. What it hides comes back on healing."""
+    """A file in memory that answers with an error. What it hides comes back on healing.
+
+    ``HANG`` does not answer; who waited for it when it is healed or removed gets EIO, as of a device that came back.
+    """
 
     name: str
     under: "Node | None" = None
+    over: threading.Event = field(default_factory=threading.Event, compare=False, repr=False)
 
-    def strike(self, path: str) -> bytes:
-        """Raise the error, or wait for ever."""
+    def strike(self, path: str) -> NoReturn:
+        """Raise the error; one that hangs waits first."""
         if self.name == "HANG":
-            threading.Event().wait()
+            self.over.wait()
         code = getattr(errno, self.name, errno.EIO)
         raise OSError(code, os.strerror(code), path)
 
@@ -110,45 +114,39 @@ class MemoryTree:
         self._root: Directory = {}
         self._found: dict[str, tuple[Node, str]] = {}
 
-    def put(self, path: str, node: bytes | Link | Fault | None, links: int = 0) -> None:
-        """Place a node, with the directories above it, where links lead; ``None`` removes what is there."""
+    def put(self, path: str, node: Node | None) -> None:
+        """Place a node where links lead, with the directories above it; ``{}`` is a directory, ``None`` removes."""
         self._found.clear()
-        if links > _MAX_LINKS:
-            raise ValueError(f"{path}: too many links")
-        parts = [part for part in path.split("/") if part]
-        if not parts:
-            raise ValueError("the root itself cannot be replaced")
-        directory = self._root
-        for at, part in enumerate(parts):
-            above = "/" + "/".join(parts[:at])
-            below = directory.get(part)
-            last = at == len(parts) - 1
-            if isinstance(below, Link) and node is not None and not (last and isinstance(node, Link)):
-                target = os.path.normpath(below.to if below.to.startswith("/") else f"{above}/{below.to}")
-                return self.put("/".join([target, *parts[at + 1 :]]), node, links + 1)
-            if last:
-                break
+        todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
+        above = [self._root]
+        links = 0
+        while todo:
+            part = todo.pop()
+            if part == "..":
+                if len(above) > 1:
+                    above.pop()
+                continue
+            below = above[-1].get(part)
+            if isinstance(below, Link) and (todo or not isinstance(node, Link | None)):
+                links += 1
+                if links > _MAX_LINKS:
+                    raise ValueError(f"{path}: too many links")
+                if below.to.startswith("/"):
+                    above = [self._root]
+                todo += [part for part in reversed(below.to.split("/")) if part not in ("", ".")]
+                continue
+            if not todo:
+                return _settle(above[-1], part, node)
             if below is None:
                 if node is None:
                     return None
-                below = directory[part] = {}
-            if isinstance(below, Link):
-                return self.put("/".join([self.real(f"{above}/{part}"), *parts[at + 1 :]]), None, links + 1)
+                below = above[-1][part] = {}
+            if isinstance(below, Fault):
+                below = below.under
             if not isinstance(below, dict):
-                raise ValueError(f"{above}/{part} is a file, so {path} cannot be")  # noqa: TRY004  (about the data)
-            directory = below
-        existing = directory.get(parts[-1])
-        if node is None:
-            directory.pop(parts[-1], None)
-        elif isinstance(node, Fault):
-            directory[parts[-1]] = Fault(node.name, existing.under if isinstance(existing, Fault) else existing)
-        elif isinstance(existing, dict):
-            raise ValueError(f"{path} is a directory")
-        elif isinstance(existing, Fault):
-            directory[parts[-1]] = Fault(existing.name, node)
-        else:
-            directory[parts[-1]] = node
-        return None
+                raise ValueError(f"{path}: {part} is not a directory")
+            above.append(below)
+        raise ValueError(f"{path}: leads to a directory")
 
     def heal(self, path: str) -> None:
         """Take a fault away, and leave what it hid."""
@@ -165,30 +163,29 @@ class MemoryTree:
                 del directory[name]
             else:
                 directory[name] = node.under
-
-    def make_directory(self, path: str) -> None:
-        """Make an empty directory, which a machine may well have."""
-        self.put(f"{path}/new", b"")
-        self.put(f"{path}/new", None)
+            node.over.set()
 
     def _walk(self, path: str) -> tuple[Node, str]:
         """Return the node at a path and its real path."""
         if found := self._found.get(path):
             return found
-        todo = [part for part in reversed(path.split("/")) if part and part != "."]
+        todo = path.split("/")[::-1]
         above: list[tuple[Directory, str]] = []
         node: Node = self._root
         real = ""
         links = 0
         while todo:
             part = todo.pop()
+            if isinstance(node, Fault):
+                node.strike(path)
+            if not isinstance(node, dict):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            if part in ("", "."):
+                continue
             if part == "..":
                 if above:
                     node, real = above.pop()
                 continue
-            if isinstance(node, bytes | Fault):
-                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
-            assert isinstance(node, dict)  # noqa: S101  (links never stay: they are followed below)
             below = node.get(part)
             if below is None:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
@@ -198,7 +195,7 @@ class MemoryTree:
                     raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
                 if below.to.startswith("/"):
                     above, node, real = [], self._root, ""
-                todo.extend(part for part in reversed(below.to.split("/")) if part and part != ".")
+                todo += reversed(below.to.split("/"))
                 continue
             above.append((node, real))
             node, real = below, f"{real}/{part}"
@@ -209,10 +206,9 @@ class MemoryTree:
         """Return the content of one file, or raise what its fault says."""
         node, _ = self._walk(path)
         if isinstance(node, Fault):
-            return node.strike(path)
-        if isinstance(node, dict):
+            node.strike(path)
+        if not isinstance(node, bytes):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        assert isinstance(node, bytes)  # noqa: S101  (a walk never ends on a link)
         return node
 
     def list(self, path: str) -> list[str]:
@@ -226,14 +222,13 @@ class MemoryTree:
 
     def link(self, path: str) -> str:
         """Return the text of one symbolic link."""
-        above, _, name = path.rstrip("/").rpartition("/")
+        above, _, name = path.rpartition("/")
         directory, _ = self._walk(above)
         node = directory.get(name) if isinstance(directory, dict) else None
-        if node is None:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        if not isinstance(node, Link):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
-        return node.to
+        if isinstance(node, Link):
+            return node.to
+        self._walk(path)
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), path)
 
     def real(self, path: str) -> str:
         """Return the path with every link in it followed."""
@@ -259,3 +254,22 @@ class MemoryTree:
                 else:
                     found[f"{above}/{name}"] = node
         return dict(sorted(found.items()))
+
+
+def _settle(directory: Directory, name: str, node: Node | None) -> None:
+    """Place a node in its directory; a fault lies over what is there, and what comes later goes under the fault."""
+    existing = directory.get(name)
+    fault = existing if isinstance(existing, Fault) else None
+    hidden = fault.under if fault else existing
+    if node is not None and not isinstance(node, Fault):
+        if hidden is not None and isinstance(hidden, dict) is not isinstance(node, dict):
+            raise ValueError(f"{name} is {'' if isinstance(hidden, dict) else 'not '}a directory")
+        placed = hidden if isinstance(hidden, dict) else node
+        directory[name] = replace(fault, under=placed) if fault else placed
+        return
+    if node is None:
+        directory.pop(name, None)
+    else:
+        directory[name] = replace(node, under=hidden)
+    if fault:
+        fault.over.set()

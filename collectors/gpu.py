@@ -7,8 +7,12 @@ milliwatts, energy in millijoules since the driver was loaded, clocks in megaher
 https://docs.nvidia.com/deploy/nvml-api/group__nvmlDeviceQueries.html
 """
 
+import math
+import re
 from collections.abc import Iterator
-from functools import partial
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache, partial
 from typing import Any, Final
 
 from spark_agent.collectors import (
@@ -32,7 +36,6 @@ from spark_agent.collectors import (
     measure,
     state,
 )
-from spark_agent.collectors._power import LIMIT
 
 GPU: Final = Section("gpu", "GPUs that NVML reports.", entity="gpu", id_key="index", metric="gpu", numbered=True)
 PROCESSES: Final = Section(
@@ -77,7 +80,8 @@ EVENTS: Final = Property(
     GPU,
     "clock_event_reasons",
     "nvmlDeviceGetCurrentClocksEventReasons",
-    "Why the clocks are where they are. Reads empty while the firmware throttles: no reason is no evidence.",
+    "Why the clocks are where they are. On a GB10 neither a reason nor the lack of one is evidence: none shows while "
+    "the firmware throttles, and a power cap may show at idle.",
     inventory=False,
 )
 EVENT_SECONDS: Final = Quantity(
@@ -146,10 +150,21 @@ POWER: Final = Quantity(
     Unit.WATT,
     "nvml nvmlDeviceGetPowerUsage",
     "Power that NVML gives for the GPU: what nvidia-smi shows. Not the box, not the SoC, and measured by one owner "
-    "18–44 % below the firmware's GPU rail under load. window=average: mean of about 1 s; instant: now.",
+    "18–44 % below the firmware's GPU rail under load. window=average: mean of about 1 s (before Ampere, and on a "
+    "GA100, of this moment); instant: now.",
     labels=("window",),
     scope=Scope.GPU_NVML,
     bounds=(0, 3000),
+)
+LIMIT: Final = Quantity(
+    GPU,
+    "limit_watts",
+    Unit.WATT,
+    "nvmlDeviceGetEnforcedPowerLimit",
+    "Power limit that the driver enforces on the GPU. Not supported on a GB10, whose GPU shares the SoC's.",
+    bounds=(1, 3000),
+    inventory=True,
+    metric="gpu_power_limit_watts",
 )
 ENERGY: Final = Quantity(
     GPU,
@@ -166,12 +181,17 @@ MEMORY_TOTAL: Final = Quantity(
     "memory_total_bytes",
     Unit.BYTE,
     "nvmlDeviceGetMemoryInfo total",
-    "Memory of the GPU's own. Not supported on a GB10, which shares the machine's.",
+    "Memory of the GPU's own. A GB10 has none: it shares the machine's.",
     inventory=True,
     bounds=(1, 1e15),
 )
 MEMORY_USED: Final = Quantity(
-    GPU, "memory_used_bytes", Unit.BYTE, "nvmlDeviceGetMemoryInfo used", "Memory of the GPU's own in use."
+    GPU,
+    "memory_used_bytes",
+    Unit.BYTE,
+    "nvmlDeviceGetMemoryInfo used",
+    "Memory of the GPU's own in use.",
+    bounds=(0, 1e15),
 )
 PROCESS_MEMORY_SUM: Final = Quantity(
     GPU,
@@ -179,6 +199,7 @@ PROCESS_MEMORY_SUM: Final = Quantity(
     Unit.BYTE,
     "nvmlDeviceGetComputeRunningProcesses, nvmlDeviceGetGraphicsRunningProcesses",
     "Memory that all processes hold through the GPU; has no capacity of its own on a GB10.",
+    bounds=(0, 1e15),
 )
 PROCESS_NAME: Final = Property(
     PROCESSES, "name", "psutil.Process.name (/proc/PID/comm)", "Command name.", inventory=False
@@ -220,6 +241,8 @@ EVENT_REASONS: Final = {
     0x40: "hw_thermal_slowdown",
     0x80: "hw_power_brake_slowdown",
     0x100: "display_clock_setting",
+    0x200: "board_limit",
+    0x400: "reliability",
 }
 
 # nvml.h: nvmlDeviceAddressingModeType_t
@@ -235,6 +258,21 @@ _EVENT_FIELDS: Final = {
     271: "hw_power_brake_slowdown",
 }
 
+# nvml.h: NVML_DEVICE_ARCH_UNKNOWN, NVML_PSTATE_UNKNOWN, NVML_VALUE_NOT_AVAILABLE
+_UNKNOWN_ARCHITECTURE: Final = 2**32 - 1
+_UNKNOWN_STATE: Final = 32
+_NOT_AVAILABLE: Final = 2**64 - 1
+
+_BUS_ID: Final = re.compile(r"([0-9a-f]{1,8}):([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
+
+_WHY_NOT: Final = {
+    Reason.NO_LIBRARY: "there is no NVIDIA driver library (libnvidia-ml.so.1)",
+    Reason.DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded",
+    Reason.VERSION_MISMATCH: "the NVIDIA library is of another version than the loaded driver",
+    Reason.DEVICE_LOST: "the GPU has fallen off the bus or needs a reset",
+    Reason.TIMEOUT: "the NVIDIA driver does not answer",
+}
+
 
 def read(host: Host) -> Iterator[Item]:
     """Yield all that NVML says about each GPU."""
@@ -242,14 +280,16 @@ def read(host: Host) -> Iterator[Item]:
     try:
         count = nvml.count()
     except NvmlError as error:
-        raise NoData(error.reason, error.detail) from error
-    if not count:
-        raise NoData(Reason.NO_DEVICE, "NVML answers, but reports no GPU")
+        raise NoData(error.reason, f"{_WHY_NOT.get(error.reason, 'NVML gives no GPU')} ({error.detail})") from error
+    if count < 1:
+        raise NoData(Reason.NO_DEVICE, "the NVIDIA driver answers, but reports no GPU")
     for device in range(count):
         yield from _identity(nvml, device)
-        yield from _condition(nvml, device)
+        condition = list(_condition(nvml, device))
+        yield from condition
         yield from _power(nvml, device)
-        yield from _processes(host, device)
+        is_busy = any(isinstance(item, Reading) and item.of is UTILIZATION and item.value > 0 for item in condition)
+        yield from _processes(host, device, is_busy=is_busy)
 
 
 def _identity(nvml: Nvml, device: int) -> Iterator[Item]:
@@ -265,12 +305,10 @@ def _identity(nvml: Nvml, device: int) -> Iterator[Item]:
     yield state(GSP, lambda: parse_text(call("nvmlDeviceGetGspFirmwareVersion", device)), gpu)
     yield state(PCI, lambda: parse_bus_id(call("nvmlDeviceGetPciInfo", device)["busId"]), gpu)
     yield state(UUID, lambda: parse_text(call("nvmlDeviceGetUUID", device)), gpu)
-    yield state(PERSISTENCE, lambda: bool(parse_number(call("nvmlDeviceGetPersistenceMode", device))), gpu)
-    yield state(C2C, lambda: bool(parse_number(call("nvmlDeviceGetC2cModeInfoV", device)["isC2cEnabled"])), gpu)
-    yield state(
-        ADDRESSING, lambda: ADDRESSING_MODES[int(parse_number(call("nvmlDeviceGetAddressingMode", device)))], gpu
-    )
-    yield state(DISPLAY, lambda: bool(parse_number(call("nvmlDeviceGetDisplayActive", device))), gpu)
+    yield state(PERSISTENCE, lambda: parse_switch(call("nvmlDeviceGetPersistenceMode", device)), gpu)
+    yield state(C2C, lambda: parse_switch(call("nvmlDeviceGetC2cModeInfoV", device)["isC2cEnabled"]), gpu)
+    yield state(ADDRESSING, lambda: parse_addressing_mode(call("nvmlDeviceGetAddressingMode", device)), gpu)
+    yield state(DISPLAY, lambda: parse_switch(call("nvmlDeviceGetDisplayActive", device)), gpu)
     yield measure(CORES, lambda: parse_number(call("nvmlDeviceGetNumGpuCores", device)), gpu)
     for clock in ("GRAPHICS", "SM"):
         yield measure(
@@ -280,12 +318,8 @@ def _identity(nvml: Nvml, device: int) -> Iterator[Item]:
         DEFAULT_CLOCK, partial(_clock, nvml, "nvmlDeviceGetDefaultApplicationsClock", device, "GRAPHICS"), gpu
     )
     for name in ("SHUTDOWN", "SLOWDOWN", "GPU_MAX"):
-        yield measure(
-            THRESHOLD,
-            partial(_threshold, nvml, device, name),
-            gpu,
-            (name.lower(),),
-        )
+        yield measure(THRESHOLD, partial(_threshold, nvml, device, name), gpu, (name.lower(),))
+    yield measure(LIMIT, lambda: parse_number(call("nvmlDeviceGetEnforcedPowerLimit", device)) / 1000, gpu)
 
 
 def _clock(nvml: Nvml, function: str, device: int, clock: str) -> float:
@@ -300,15 +334,24 @@ def _threshold(nvml: Nvml, device: int, name: str) -> float:
 def _condition(nvml: Nvml, device: int) -> Iterator[Item]:
     gpu = str(device)
     call = nvml.call
-    yield state(PSTATE, lambda: f"P{int(parse_number(call('nvmlDeviceGetPerformanceState', device)))}", gpu)
+    yield state(PSTATE, lambda: parse_performance_state(call("nvmlDeviceGetPerformanceState", device)), gpu)
     yield measure(UTILIZATION, lambda: parse_number(call("nvmlDeviceGetUtilizationRates", device)["gpu"]) / 100, gpu)
     yield measure(TEMPERATURE, lambda: parse_number(call("nvmlDeviceGetTemperature", device, "GPU")), gpu)
     for clock in ("GRAPHICS", "SM"):
         yield measure(CLOCK, partial(_clock, nvml, "nvmlDeviceGetClockInfo", device, clock), gpu, (clock.lower(),))
     yield state(EVENTS, lambda: parse_event_reasons(_event_reasons(nvml, device)), gpu)
-    memory = partial(call, "nvmlDeviceGetMemoryInfo", device)
+    memory = cache(partial(_own_memory, nvml, device))
     yield measure(MEMORY_TOTAL, lambda: parse_number(memory()["total"]), gpu)
     yield measure(MEMORY_USED, lambda: parse_number(memory()["used"]), gpu)
+
+
+def _own_memory(nvml: Nvml, device: int) -> Any:
+    memory = nvml.call("nvmlDeviceGetMemoryInfo", device)
+    # Every owner saw NOT_SUPPORTED here, but two tools expect a driver that answers with the machine's memory.
+    with suppress(NvmlError):
+        if "GB10" in str(nvml.call("nvmlDeviceGetName", device)).split():
+            raise Unavailable(Reason.NOT_SUPPORTED, "a GB10 shares the machine's memory, and has none of its own")
+    return memory
 
 
 def _event_reasons(nvml: Nvml, device: int) -> Any:
@@ -354,53 +397,80 @@ def _power(nvml: Nvml, device: int) -> Iterator[Item]:
     energy = measure(ENERGY, lambda: field(_TOTAL_ENERGY) / 1000, gpu)
     if isinstance(energy, Absence):
         function = "nvmlDeviceGetTotalEnergyConsumption"
-        energy = measure(ENERGY, lambda: parse_number(nvml.call(function, device)) / 1000, gpu, source=f"nvml {function}")
+        energy = measure(
+            ENERGY, lambda: parse_number(nvml.call(function, device)) / 1000, gpu, source=f"nvml {function}"
+        )
     yield energy
     for id_, reason in _EVENT_FIELDS.items():
         yield measure(EVENT_SECONDS, partial(seconds, id_), gpu, (reason,))
-    yield measure(
-        LIMIT,
-        lambda: parse_number(nvml.call("nvmlDeviceGetEnforcedPowerLimit", device)) / 1000,
-        gpu,
-        (Scope.GPU_NVML, "nvml"),
-        "nvml nvmlDeviceGetEnforcedPowerLimit",
-    )
 
 
-def _processes(host: Host, device: int) -> Iterator[Item]:
+def _processes(host: Host, device: int, *, is_busy: bool) -> Iterator[Item]:
     gpu = str(device)
-    kinds: dict[int, list[str]] = {}
+    kinds: dict[int, dict[str, None]] = {}
     memory: dict[int, Any] = {}
     failed: NvmlError | None = None
     for kind in ("Compute", "Graphics"):
+        function = f"nvmlDeviceGet{kind}RunningProcesses"
         try:
-            for process in host.nvml.call(f"nvmlDeviceGet{kind}RunningProcesses", device):
-                # One process may be listed in both; its memory is the same memory.
-                kinds.setdefault(process["pid"], []).append(kind.lower())
-                memory[process["pid"]] = process.get("usedGpuMemory")
+            for process in host.nvml.call(function, device):
+                pid = parse_pid(process["pid"])
+                kinds.setdefault(pid, {})[kind.lower()] = None
+                # One process may be listed in both; its memory is the same memory, and one of them may not know it.
+                if memory.get(pid) in (None, _NOT_AVAILABLE):
+                    memory[pid] = process.get("usedGpuMemory")
         except NvmlError as error:
             failed = error
-        except (TypeError, LookupError) as error:
-            failed = NvmlError("GARBAGE", f"nvmlDeviceGet{kind}RunningProcesses: {error!r}")
-    if failed and not kinds:
-        yield Absence(PROCESS_MEMORY_SUM, failed.reason, failed.detail, gpu)
-        return
-    held = 0.0
+        except (TypeError, ValueError, LookupError) as error:
+            failed = NvmlError("GARBAGE", f"{function}: {error!r}"[:120])
+    held: list[float] = []
     for pid in sorted(kinds):
         entity = f"{gpu}/{pid}"
         yield state(PROCESS_NAME, partial(host.processes.name, pid), entity)
         yield Fact(PROCESS_KIND, " and ".join(kinds[pid]), entity)
-        item = measure(PROCESS_MEMORY, partial(parse_number, memory[pid]), entity)
-        held += item.value if isinstance(item, Reading) else 0
+        item = measure(PROCESS_MEMORY, partial(parse_process_memory, memory[pid]), entity)
+        if isinstance(item, Reading):
+            held.append(item.value)
         yield item
-    yield Reading(PROCESS_MEMORY_SUM, held, gpu, quality=Quality.DERIVED)
+
+    def total() -> float:
+        if failed and (not kinds or failed.reason is not Reason.NOT_SUPPORTED):
+            raise failed
+        if len(held) < len(kinds):
+            raise Unavailable(Reason.NO_DATA, f"NVML gives it for {len(held)} of {len(kinds)} processes")
+        if is_busy and not kinds:
+            raise Unavailable(
+                Reason.NO_DATA,
+                "the GPU is busy, but no process is listed, as in a container without the host's PID namespace",
+            )
+        return sum(held)
+
+    found = measure(PROCESS_MEMORY_SUM, total, gpu)
+    yield replace(found, quality=Quality.DERIVED) if isinstance(found, Reading) else found
 
 
 def parse_number(value: Any) -> float:
     """Take a number that NVML gave; anything else is garbage."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ValueError(f"not a number: {value!r}"[:80])
-    return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    raise ValueError(f"not a number: {value!r}"[:80])
+
+
+def parse_whole(value: Any) -> int:
+    """Take a whole number from 0 up, as NVML's enumerations, versions and masks are."""
+    number = parse_number(value)
+    if number < 0 or number != int(number):
+        raise ValueError(f"not a whole number: {value!r}"[:80])
+    return int(number)
+
+
+def parse_switch(value: Any) -> bool:
+    """Take an ``nvmlEnableState_t``."""
+    if (number := parse_whole(value)) > 1:
+        raise ValueError(f"neither on nor off: {value!r}"[:80])
+    return number == 1
 
 
 def parse_text(value: Any) -> str:
@@ -410,35 +480,68 @@ def parse_text(value: Any) -> str:
     return value.strip()
 
 
+def parse_pid(value: Any) -> int:
+    """Take the number of a process."""
+    if not 0 < (number := parse_whole(value)) < 2**31:
+        raise ValueError(f"not a process: {value!r}"[:80])
+    return number
+
+
+def parse_process_memory(value: Any) -> float:
+    """Take the bytes that a process holds; NVML may not know them."""
+    if value in (None, _NOT_AVAILABLE):
+        raise Unavailable(Reason.NO_DATA, "NVML does not say how much")
+    return parse_number(value)
+
+
 def parse_architecture(value: Any) -> str:
     """Name an ``NVML_DEVICE_ARCH_*``; one that is newer than this agent keeps its number."""
-    number = int(parse_number(value))
+    number = parse_whole(value)
+    if number == _UNKNOWN_ARCHITECTURE:
+        raise Unavailable(Reason.NO_DATA, "newer than this NVML")
     return ARCHITECTURES.get(number, f"architecture {number}")
+
+
+def parse_addressing_mode(value: Any) -> str:
+    """Name an ``nvmlDeviceAddressingModeType_t``; one that is newer than this agent keeps its number."""
+    number = parse_whole(value)
+    return ADDRESSING_MODES.get(number, f"mode {number}")
+
+
+def parse_performance_state(value: Any) -> str:
+    """Turn 8 into ``P8``."""
+    number = parse_whole(value)
+    if number == _UNKNOWN_STATE:
+        raise Unavailable(Reason.NO_DATA, "NVML does not know it")
+    if number > 15:
+        raise ValueError(f"not a performance state: {value!r}"[:80])
+    return f"P{number}"
 
 
 def parse_capability(value: Any) -> str:
     """Turn ``[12, 1]`` into ``12.1``."""
-    major, minor = value
-    return f"{int(parse_number(major))}.{int(parse_number(minor))}"
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        raise ValueError(f"not a compute capability: {value!r}"[:80])
+    return ".".join(str(parse_whole(part)) for part in value)
 
 
 def parse_cuda_version(value: Any) -> str:
     """Turn 13020 into ``13.2``: 1000 × major + 10 × minor."""
-    number = int(parse_number(value))
+    number = parse_whole(value)
     return f"{number // 1000}.{number % 1000 // 10}"
 
 
 def parse_bus_id(value: Any) -> str:
     """Turn NVML's ``0000000F:01:00.0`` into sysfs' ``000f:01:00.0``."""
-    domain, _, rest = parse_text(value).lower().partition(":")
-    return f"{int(domain, 16):04x}:{rest}"
+    found = _BUS_ID.fullmatch(parse_text(value).lower())
+    if not found:
+        raise ValueError(f"not a PCI address: {value!r}"[:80])
+    return f"{int(found[1], 16):04x}:{found[2]}"
 
 
 def parse_event_reasons(value: Any) -> tuple[str, ...]:
     """Name the bits that are set; one that is newer than this agent keeps its number."""
-    bits = int(parse_number(value))
-    if bits < 0:
-        raise ValueError(f"not a bit mask: {bits}")
+    bits = parse_whole(value)
     known = tuple(name for bit, name in EVENT_REASONS.items() if bits & bit)
     unknown = bits & ~sum(EVENT_REASONS)
     return (*known, f"0x{unknown:x}") if unknown else known

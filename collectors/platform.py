@@ -79,20 +79,35 @@ BOOTED: Final = Quantity(
     bounds=(1, 1e11),
 )
 
-# DMI names of the makers, by how they begin; Dell's has two spaces in it. The last four are not yet seen in a dump.
+# DMI names of the makers, by the word that they begin with. The last four are not yet seen in a Spark's dump.
 VENDORS: Final[Mapping[str, str]] = {
-    "NVIDIA": "NVIDIA",
-    "Dell": "Dell",
-    "ASUSTeK": "ASUS",
-    "ASUS": "ASUS",
-    "HP": "HP",
-    "Hewlett-Packard": "HP",
-    "LENOVO": "Lenovo",
-    "Micro-Star": "MSI",
-    "Giga": "Gigabyte",
-    "GIGABYTE": "Gigabyte",
-    "Acer": "Acer",
+    "nvidia": "NVIDIA",
+    "dell": "Dell",
+    "asustek": "ASUS",
+    "asus": "ASUS",
+    "hp": "HP",
+    "lenovo": "Lenovo",
+    "micro-star": "MSI",
+    "gigabyte": "Gigabyte",
+    "acer": "Acer",
 }
+
+# What makers leave in DMI where they should have left nothing.
+_PLACEHOLDERS: Final = frozenset(
+    {
+        "",
+        "default string",
+        "n/a",
+        "none",
+        "not applicable",
+        "not specified",
+        "system manufacturer",
+        "system product name",
+        "system version",
+        "to be filled by o.e.m.",
+        "unknown",
+    }
+)
 
 _ASSIGNMENT: Final = re.compile(r"""^\s*(?:export\s+)?([A-Z][A-Z0-9_]*)=(?:"([^"]*)"|'([^']*)'|(.*?))\s*$""")
 _DRIVER_VERSION: Final = re.compile(r"Kernel Module(?: for \S+)?\s+([0-9]+(?:\.[0-9]+)+)\b")
@@ -102,13 +117,13 @@ def read(host: Host) -> Iterator[Item]:
     """Yield what this machine is; never absent, for each machine is something."""
     release = cache(lambda: parse_assignments(host.content("/etc/dgx-release")))
     signs = list(evidence(host))
-    if "GB10" in _gpu_name(host):
+    if "GB10" in _gpu_name(host).split():
         signs.append("nvml name")
     with suppress(OSError, Unavailable):
+        # Never DGX_PLATFORM, which says anything from GX10 to "DGX Server for KVM".
         if release().get("DGX_NAME") == "DGX Spark":
             signs.append("dgx-release")
-    # /etc/dgx-release alone could be a copy, and DGX servers have one as well.
-    yield Fact(IS_SPARK, any(sign != "dgx-release" for sign in signs))
+    yield Fact(IS_SPARK, bool(signs))
     yield Fact(EVIDENCE, tuple(signs))
     yield state(VENDOR, lambda: parse_vendor(host.text(f"{_DMI}/sys_vendor")))
     for of in (PRODUCT, FAMILY, VERSION, BOARD, BOARD_VERSION, BIOS, FIRMWARE_VENDOR, FIRMWARE_DATE):
@@ -135,12 +150,15 @@ def _gpu_name(host: Host) -> str:
 
 def _driver(host: Host) -> str:
     try:
-        return str(host.nvml.call("nvmlSystemGetDriverVersion"))
+        version = host.nvml.call("nvmlSystemGetDriverVersion")
+        if not isinstance(version, str):
+            raise NvmlError("GARBAGE", "nvmlSystemGetDriverVersion")
+        return version
     except NvmlError as error:
         # The module may be loaded where its library is missing, or of another version.
         try:
             return parse_driver_version(host.text("/proc/driver/nvidia/version"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, Unavailable):
             raise error from None
 
 
@@ -164,7 +182,7 @@ def parse_dgx_os(release: Mapping[str, str]) -> str:
 def parse_dmi(text: str) -> str:
     """Clean a DMI string: makers leave double spaces, and phrases where they should have left nothing."""
     words = " ".join(text.split())
-    if words.lower() in ("", "default string", "to be filled by o.e.m.", "not specified", "none", "n/a"):
+    if words.lower() in _PLACEHOLDERS:
         raise Unavailable(Reason.NO_DATA, f"the maker left {words!r}")
     return words
 
@@ -172,7 +190,7 @@ def parse_dmi(text: str) -> str:
 def parse_vendor(text: str) -> str:
     """Name the maker as people do; one that is not known keeps its own words."""
     words = parse_dmi(text)
-    return next((name for start, name in VENDORS.items() if words.upper().startswith(start.upper())), words)
+    return VENDORS.get(words.split()[0].lower(), words)
 
 
 def parse_driver_version(text: str) -> str:

@@ -11,7 +11,7 @@ https://docs.kernel.org/hwmon/sysfs-interface.html, https://github.com/antheas/s
 https://github.com/christopherowen/dgx-spark-power-control
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -206,7 +206,8 @@ class Dialect:
     suffixes: tuple[tuple[str, Quantity], ...] = ()
 
 
-_DRIVERS: Final = ("spbm", "dgx_spbm_power", "aien_spbm", "spbm_hwmon")
+# The one that says most comes first, for hwmon numbers change from boot to boot.
+_DRIVERS: Final = ("dgx_spbm_power", "spbm", "spbm_hwmon", "aien_spbm")
 _INPUT_AVERAGES: Final = {name: name for name in _LIMITS}
 _EWMA_AVERAGES: Final = {name: f"ewma_{name}" for name in _LIMITS}
 _CAPS: Final = (("_cap", LIMIT), ("_max", CEILING), ("_min", FLOOR))
@@ -216,33 +217,35 @@ V0_1: Final = Dialect("0.1", _RAILS_0_1, {}, limit_is_input=True)
 V0_2: Final = Dialect("0.2", _RAILS, _EWMA_AVERAGES, limit_is_input=True)
 V0_3: Final = Dialect("0.3", _RAILS, _INPUT_AVERAGES, limit_is_input=False, suffixes=_CAPS)
 OWEN: Final = Dialect("0.1.0", _RAILS, _INPUT_AVERAGES, limit_is_input=False, suffixes=_OWEN_CAPS)
+# Which labels its five powers bear nobody has published.
 AIEN: Final = Dialect("research", {**_RAILS, **_RAILS_0_1}, {}, limit_is_input=False)
 # Whether its pl1 is a power or a limit cannot be known, so it is neither.
-UNKNOWN: Final = Dialect("unknown", {**_RAILS, **_RAILS_0_1}, {}, limit_is_input=False)
+UNKNOWN: Final = Dialect("unknown", _RAILS, {}, limit_is_input=False)
 
 
-def dialect(name: str, labels: Mapping[str, str], has_cap: bool) -> Dialect:
-    """Tell the driver variant by its hwmon name, its labels, and whether ``pl1`` has a ``_cap``."""
+def dialect(name: str, labels: Collection[str], *, has_caps: bool) -> Dialect:
+    """Tell the driver variant by its hwmon name, its labels, and whether its limits have a ``_cap``."""
     if name == "aien_spbm":
         return AIEN
     if "gpu_out" in labels:
         return V0_1
     if "ewma_pl1" in labels:
         return V0_2
-    if has_cap:
+    if has_caps:
         return OWEN if name == "dgx_spbm_power" else V0_3
     return UNKNOWN
 
 
 def read(host: Host) -> Iterator[Item]:
     """Yield powers, limits, energy registers and raw status of the firmware's power page."""
-    chip = next((chip for chip in chips(host) if chip.name in _DRIVERS), None)
+    found = {chip.name: chip for chip in chips(host)}
+    chip = next((found[name] for name in _DRIVERS if name in found), None)
     if chip is None:
         raise _no_driver(host)
     powers = chip.channels(host, "power")
-    pl1 = powers.get("pl1")
-    has_cap = pl1 is not None and f"{pl1.rpartition('/')[2]}_cap" in host.list(chip.path)
-    meaning = dialect(chip.name, powers, has_cap)
+    files = host.list(chip.path)
+    has_caps = any(f"{powers[name].rpartition('/')[2]}_cap" in files for name in _LIMITS if name in powers)
+    meaning = dialect(chip.name, powers, has_caps=has_caps)
     yield Fact(DRIVER, chip.name)
     yield Fact(VARIANT, meaning.variant)
     for label, quantity in {**_COMMON, **meaning.rails}.items():
@@ -273,7 +276,8 @@ def _limits(host: Host, chip: Chip, powers: Mapping[str, str], meaning: Dialect)
             source = f"{chip.name} {name} input"
             yield measure(LIMIT, partial(_micro, host, f"{prefix}_input"), labels=labels, source=source)
         elif prefix and not meaning.suffixes:
-            yield Absence(LIMIT, Reason.NOT_SUPPORTED, f"{chip.name}: unknown whether {name} is a limit", labels=labels)
+            why = f"{chip.name}: nothing tells whether its {name} is a power or a limit"
+            yield Absence(LIMIT, Reason.NOT_SUPPORTED, why, labels=labels)
         elif prefix:
             for suffix, quantity in meaning.suffixes:
                 source = f"{chip.name} {name}{suffix}"
