@@ -152,7 +152,7 @@ class Nvml:
         """Return the number of devices."""
         count = self.call("nvmlDeviceGetCount")
         # A loop goes by it, so it must be one that ends.
-        if not isinstance(count, int) or not 0 <= count <= _MOST_DEVICES:
+        if not isinstance(count, int) or count > _MOST_DEVICES:
             raise NvmlError("GARBAGE", "nvmlDeviceGetCount")
         return count
 
