@@ -153,7 +153,7 @@ def snapshot(target: Target, output: str, only: str | None, private: bool) -> in
     if output == "json":
         from spark_agent.exporters.document import document, text
 
-        click.echo(text(document(report, private=private)))
+        _write(text(document(report, private=private)))
     else:
         from rich.console import Console
 
@@ -184,12 +184,17 @@ def diff(target: Target, before: Path, after: Path, everything: bool, output: st
     except ValueError as error:
         raise MachineError(f"{before}, {after}: {error}") from error
     if output == "json":
-        click.echo(difference.text(found))
+        _write(difference.text(found))
     else:
         from rich.console import Console
 
         difference.show(found, Console(highlight=False, markup=False, emoji=False))
     return 1 if found.changes else 0
+
+
+def _write(json_text: str) -> None:
+    """Write JSON, which is UTF-8 whatever the terminal is."""
+    click.echo(json_text.encode())
 
 
 def _document(path: Path) -> Mapping[str, Any]:
@@ -241,7 +246,7 @@ def schema(target: Target) -> int:
     from spark_agent.exporters.schema import schema as json_schema
 
     target.must_be_live("the schema is the same for each machine")
-    click.echo(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    _write(json.dumps(json_schema(), indent=2, ensure_ascii=False))
     return 0
 
 

@@ -6,7 +6,6 @@ found by ``name`` and channels by ``KIND{N}_label``: https://docs.kernel.org/hwm
 
 import re
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -25,29 +24,43 @@ class Chip:
     """One chip: where it is, what its driver calls it, and the real path of its device (empty where it has none).
 
     ``identity`` tells chips of one name apart and survives renumbering: ``mlx5-0000:01:00.0``, ``dgx_ec_fan``.
+    A chip whose name cannot be read has a ``fault`` in its place.
     """
 
     path: str
     name: str
     device: str = ""
     identity: str = ""
+    fault: OSError | Unavailable | None = None
 
-    def channels(self, host: Host, kind: str) -> Mapping[str, str]:
+    def channels(self, host: Host, kind: str) -> "Channels":
         """Return where each channel of a kind is, by its label: ``{"dc_input": "…/hwmon3/power7"}``.
 
         A channel without a label, or with one that another channel bears too, goes by its own name: ``power7``.
+        One whose label cannot be read is not named after its number, or it would pass for another.
         """
+        found = Channels()
         try:
             names = host.list(self.path)
-        except (OSError, Unavailable):
-            return {}
-        found: dict[str, str] = {}
+        except (OSError, Unavailable) as error:
+            found.fault = error
+            return found
         for name in names:
-            if (match := _INPUT.fullmatch(name)) and match[1] == kind:
-                channel = name.removesuffix("_input")
-                label = _text(host, f"{self.path}/{channel}_label")
+            if not (match := _INPUT.fullmatch(name)) or match[1] != kind:
+                continue
+            channel = name.removesuffix("_input")
+            label, fault = _word(host, f"{self.path}/{channel}_label")
+            if fault:
+                found.fault = fault
+            else:
                 found[channel if not label or label in found else label] = f"{self.path}/{channel}"
         return found
+
+
+class Channels(dict[str, str]):
+    """Where the channels of one kind are, by label; ``fault`` is why some of them are not among them."""
+
+    fault: OSError | Unavailable | None = None
 
 
 def chips(host: Host) -> tuple[Chip, ...]:
@@ -56,8 +69,11 @@ def chips(host: Host) -> tuple[Chip, ...]:
         names = host.list(_CLASS)
     except (OSError, Unavailable):
         return ()
-    paths = [f"{_CLASS}/{name}" for name in names]
-    found = [Chip(path, name, _device(host, path)) for path in paths if (name := _text(host, f"{path}/name"))]
+    found = []
+    for path in (f"{_CLASS}/{name}" for name in names):
+        word, fault = _word(host, f"{path}/name")
+        if word or fault:
+            found.append(Chip(path, word, _device(host, path), fault=fault))
     count = Counter(chip.name for chip in found)
     return tuple(replace(chip, identity=_identity(chip, alone=count[chip.name] == 1)) for chip in found)
 
@@ -82,9 +98,11 @@ def _device(host: Host, path: str) -> str:
         return ""
 
 
-def _text(host: Host, path: str) -> str:
-    """Return one word of a chip; empty where it cannot be read, for a chip may go between two reads."""
+def _word(host: Host, path: str) -> tuple[str, OSError | Unavailable | None]:
+    """Return one word of a chip, or why there is none; one that is simply not there is empty."""
     try:
-        return host.text(path)
-    except (OSError, Unavailable):
-        return ""
+        return host.text(path), None
+    except FileNotFoundError:
+        return "", None
+    except (OSError, Unavailable) as error:
+        return "", error

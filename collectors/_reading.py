@@ -322,13 +322,17 @@ def measure(
         return absent(of, error, entity, labels)
 
 
+# No name, version or path of a device comes near this.
+_LONGEST_TEXT: Final = 256
+
+
 def state(of: Property, read: Callable[[], Value], entity: str = "") -> Fact | Absence:
     """Read one fact; a fault, an empty text or one that no terminal should see becomes an absence."""
     try:
         value = read()
         if value == "":
             raise Unavailable(Reason.NO_DATA, "empty")
-        if isinstance(value, str) and (not value.isprintable() or "\ufffd" in value):
+        if isinstance(value, str) and (not value.isprintable() or "\ufffd" in value or len(value) > _LONGEST_TEXT):
             raise ValueError(f"not a text: {value[:60]!r}")
         return Fact(of, value, entity)
     except (Unavailable, OSError, ValueError, TypeError, LookupError, ArithmeticError) as error:

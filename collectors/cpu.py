@@ -409,8 +409,11 @@ def read(host: Host) -> Iterator[Item]:
 
     yield measure(CORES_PRESENT, lambda: len(_given(present)))
     yield measure(CORES_ONLINE, lambda: len(_given(processors)))
-    yield measure(PERFORMANCE_CORES, lambda: _count(types, online, CoreType.PERFORMANCE))
-    yield measure(EFFICIENCY_CORES, lambda: _count(types, online, CoreType.EFFICIENCY))
+    for of, core_type in ((PERFORMANCE_CORES, CoreType.PERFORMANCE), (EFFICIENCY_CORES, CoreType.EFFICIENCY)):
+        if isinstance(processors, Exception):
+            yield absent(of, processors)
+        else:
+            yield measure(of, partial(_count, types, online, core_type))
     for name in ("l1d", "l1i", "l2", "l3"):
         total = measure(CACHE, partial(caches.total, name), labels=(name,))
         yield replace(total, quality=Quality.DERIVED) if isinstance(total, Reading) else total

@@ -294,6 +294,7 @@ def _amounts(host: Host) -> Iterator[Item]:
         yield absent(USED, error)
         yield absent(ALLOCATABLE, error)
         yield absent(CMA_LOST, error)
+        yield absent(CMA_LOST_BYTES, error)
         return
     amount = partial(_amount, fields)
     for of, name in _FIELDS.items():

@@ -570,7 +570,9 @@ def _without_rdma(interface: Interface, why: Absence) -> Iterator[Item]:
 
 def _rdma_rate(host: Host, path: str, port_state: Fact | Absence) -> float:
     # mlx5 answers 40 Gb/sec (4X QDR) for any port without a link.
-    if isinstance(port_state, Fact) and port_state.value != "ACTIVE":
+    if isinstance(port_state, Absence):
+        raise Unavailable(port_state.reason, port_state.detail)
+    if port_state.value != "ACTIVE":
         raise Unavailable(Reason.NO_DATA, f"port is {port_state.value}")
     return parse_rate(host.text(path))
 

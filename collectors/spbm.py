@@ -11,7 +11,7 @@ https://docs.kernel.org/hwmon/sysfs-interface.html, https://github.com/antheas/s
 https://github.com/christopherowen/dgx-spark-power-control
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -30,10 +30,11 @@ from spark_agent.collectors import (
     Section,
     Unavailable,
     Unit,
+    absent,
     measure,
     parse_integer,
 )
-from spark_agent.collectors._hwmon import Chip, chips
+from spark_agent.collectors._hwmon import Channels, Chip, chips
 from spark_agent.collectors._power import CEILING, FLOOR, LIMIT, PUBLISHED
 from spark_agent.collectors._untrusted import SIGNAL, doubt
 
@@ -207,6 +208,7 @@ class Dialect:
 
 
 # The one that says most comes first, for hwmon numbers change from boot to boot.
+_ACPI_DEVICE: Final = "NVDA8800"
 _DRIVERS: Final = ("dgx_spbm_power", "spbm", "spbm_hwmon", "aien_spbm")
 _INPUT_AVERAGES: Final = {name: name for name in _LIMITS}
 _EWMA_AVERAGES: Final = {name: f"ewma_{name}" for name in _LIMITS}
@@ -241,7 +243,7 @@ def read(host: Host) -> Iterator[Item]:
     found = {chip.name: chip for chip in chips(host)}
     chip = next((found[name] for name in _DRIVERS if name in found), None)
     if chip is None:
-        raise _no_driver(host)
+        raise _no_chip(host, found.values())
     powers = chip.channels(host, "power")
     files = host.list(chip.path)
     has_caps = any(f"{powers[name].rpartition('/')[2]}_cap" in files for name in _LIMITS if name in powers)
@@ -254,13 +256,18 @@ def read(host: Host) -> Iterator[Item]:
             yield measure(
                 quantity, partial(_micro, host, f"{prefix}_input"), labels=_CORE_TYPES.get(quantity, ()), source=source
             )
+        elif powers.fault:
+            yield absent(quantity, powers.fault, labels=_CORE_TYPES.get(quantity, ()))
     yield from _limits(host, chip, powers, meaning)
     yield from _energies(host, chip)
     yield from _untrusted(host, chip, powers)
 
 
-def _no_driver(host: Host) -> NoData:
-    if any(host.exists(f"/sys/bus/{bus}/devices/NVDA8800:00") for bus in ("acpi", "platform")):
+def _no_chip(host: Host, others: Iterable[Chip]) -> Unavailable:
+    for chip in others:
+        if chip.fault and _ACPI_DEVICE in chip.device:
+            return Unavailable(absent(DRIVER, chip.fault).reason, f"{chip.path}/name: {chip.fault}")
+    if any(host.exists(f"/sys/bus/{bus}/devices/{_ACPI_DEVICE}:00") for bus in ("acpi", "platform")):
         return NoData(
             Reason.NO_DRIVER,
             "the firmware has a power page (ACPI NVDA8800), but no driver for it is installed; NVIDIA ships none",
@@ -268,7 +275,7 @@ def _no_driver(host: Host) -> NoData:
     return NoData(Reason.NO_DEVICE, "this machine has no firmware power page (ACPI NVDA8800)")
 
 
-def _limits(host: Host, chip: Chip, powers: Mapping[str, str], meaning: Dialect) -> Iterator[Item]:
+def _limits(host: Host, chip: Chip, powers: Channels, meaning: Dialect) -> Iterator[Item]:
     for name, (scope, average) in _LIMITS.items():
         prefix = powers.get(name)
         labels = (str(scope), name)
@@ -282,6 +289,8 @@ def _limits(host: Host, chip: Chip, powers: Mapping[str, str], meaning: Dialect)
             for suffix, quantity in meaning.suffixes:
                 source = f"{chip.name} {name}{suffix}"
                 yield measure(quantity, partial(_micro, host, f"{prefix}{suffix}"), labels=labels, source=source)
+        elif powers.fault:
+            yield absent(LIMIT, powers.fault, labels=labels)
         if averaged := powers.get(meaning.averages.get(name, "")):
             source = f"{chip.name} {meaning.averages[name]}"
             yield measure(average, partial(_micro, host, f"{averaged}_input"), labels=(name,), source=source)

@@ -153,7 +153,7 @@ def _everything(host: Host) -> Iterator[Item]:
         yield from _zone(host, zone, name)
     for chip in chips(host):
         # The thermal core repeats its zones as one chip for each type, so named.
-        if chip.name not in _READ_ELSEWHERE and chip.name not in types:
+        if chip.name and chip.name not in _READ_ELSEWHERE and chip.name not in types:
             yield from _chip(host, chip)
     for device in host.glob("/sys/class/thermal/cooling_device*"):
         yield from _cooling_device(host, device)

@@ -118,7 +118,7 @@ _UNTRUSTED: Final[_Json] = {
 def _number(of: Quantity) -> _Json:
     value: _Json = {"type": ["number", "null"]}
     for _ in of.labels:
-        value = {"type": "object", "additionalProperties": value}
+        value = {"type": ["object", "null"], "additionalProperties": value}
     described = {"description": f"{of.help} Source: {of.source}.", "x-unit": of.unit.value, "x-kind": of.kind.value}
     return described | value
 

@@ -34,7 +34,7 @@ def test_a_chip_that_goes_while_it_is_read_takes_no_other_with_it() -> None:
         errors={"/sys/class/hwmon/hwmon0/name": "ENODEV"},
         links={"/sys/class/hwmon/hwmon3": "../../devices/gone"},
     )
-    assert ["acpitz"] == [chip.name for chip in chips(machine)]
+    assert ["", "acpitz"] == [chip.name for chip in chips(machine)]
 
 
 def test_the_device_is_a_real_path() -> None:
@@ -84,17 +84,15 @@ def test_channels_are_found_by_label_past_holes_and_in_natural_order() -> None:
 
 
 def test_a_channel_without_a_label_of_its_own_goes_by_its_name() -> None:
-    """No label, an empty or unreadable one, or another channel's: each channel stays, under its own name."""
+    """No label, an empty one, or another channel's: each channel stays, under its own name."""
     path = "/sys/class/hwmon/hwmon0"
     machine = host(
-        {f"{path}/temp{n}_input": "1" for n in (1, 2, 3, 4, 5)}
-        | {f"{path}/temp2_label": "\n", f"{path}/temp4_label": "Core 0", f"{path}/temp5_label": "Core 0"},
-        errors={f"{path}/temp3_label": "EIO"},
+        {f"{path}/temp{n}_input": "1" for n in (1, 2, 4, 5)}
+        | {f"{path}/temp2_label": "\n", f"{path}/temp4_label": "Core 0", f"{path}/temp5_label": "Core 0"}
     )
     assert {
         "temp1": f"{path}/temp1",
         "temp2": f"{path}/temp2",
-        "temp3": f"{path}/temp3",
         "Core 0": f"{path}/temp4",
         "temp5": f"{path}/temp5",
     } == Chip(path, "x").channels(machine, "temp")
@@ -113,3 +111,23 @@ def test_any_text_is_degrees_or_a_value_error(text: str) -> None:
         assert math.isfinite(parse_millidegrees(text))
     except ValueError:
         assert not text.isascii() or not text.lstrip("+-").isdigit() or len(text) > 40
+
+
+def test_a_label_that_cannot_be_read_names_no_channel() -> None:
+    """Named after its number, a channel would pass for another; the fault says that one is missing."""
+    chip = "/sys/class/hwmon/hwmon0"
+    files = {f"{chip}/name": "spbm", f"{chip}/power1_input": "1", f"{chip}/power2_input": "2"}
+    machine = host(files | {f"{chip}/power2_label": "soc_pkg"}, errors={f"{chip}/power1_label": "EIO"})
+    (found,) = chips(machine)
+    channels = found.channels(machine, "power")
+
+    assert {"soc_pkg": f"{chip}/power2"} == channels
+    assert isinstance(channels.fault, OSError)
+
+
+def test_a_chip_whose_name_cannot_be_read_is_still_one() -> None:
+    """It has a fault in the name's place, so that whoever looks for a driver can tell it from none."""
+    (found,) = chips(host({}, errors={"/sys/class/hwmon/hwmon0/name": "EIO"}))
+
+    assert "" == found.name
+    assert isinstance(found.fault, OSError)
