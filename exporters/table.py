@@ -23,6 +23,7 @@ from spark_agent.collectors import (
     Quantity,
     Scope,
     cpu,
+    discover,
     fan,
     gpu,
     memory,
@@ -386,7 +387,8 @@ def _thermal(snapshot: Snapshot) -> Iterator[RenderableType]:
 
 
 def _specification(snapshot: Snapshot) -> Iterator[RenderableType]:
-    if not snapshot.fact(platform.IS_SPARK):
+    # Who asked for a few parts does not want to read which others he left out.
+    if not snapshot.fact(platform.IS_SPARK) or len(snapshot.visits) < len(discover()):
         return
     table = _grid("left", "left", "wrap")
     for part in compare(snapshot):

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 
 from spark_agent.agent import recording
 from spark_agent.agent.machine import Machine, demos, open_demo, open_machine
-from spark_agent.agent.recording import Recording, Redaction, is_distinctive, record
+from spark_agent.agent.recording import Recording, record
+from spark_agent.agent.redaction import Redaction, is_distinctive
 from spark_agent.collectors import Host, Item, Origin, Reason, Unavailable, gpu, reason_of
 from spark_agent.collectors._tree import Fault, Link, MemoryTree
 
@@ -576,6 +577,15 @@ def test_short_and_wordy_tags_go_where_they_stand_alone(tag: str) -> None:
 
     assert f"{tag} here\n" == text(found, "/proc/version")
     assert "7" == tag or "REDACTED1\n" == text(found, "/sys/class/dmi/id/chassis_asset_tag")
+
+
+@pytest.mark.parametrize("serial", ["AB 7", "0042", "SERIAL", "1791425003333"])
+def test_assigned_serials_are_replaced_whatever_they_look_like(serial: str) -> None:
+    """The release file says which of its values is a serial number, however short; names and versions stay."""
+    release = 'DGX_NAME="DGX Spark"\nDGX_SERIAL_NUMBER="{}"\nDGX_OTA_VERSION="7.3.1"\n'
+    found = record(hosts.host({"/etc/dgx-release": release.format(serial)}))
+
+    assert release.format("REDACTED1") == text(found, "/etc/dgx-release")
 
 
 def test_identifiers_of_a_drive_are_one_secret_in_each_spelling() -> None:
