@@ -6,7 +6,6 @@ from typing import Final
 
 from spark_agent.agent.snapshot import Snapshot
 from spark_agent.collectors import Absence, Quality, Quantity, Reading, Reason, Scope, gpu, spbm
-from spark_agent.collectors._untrusted import SIGNAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ def understand(snapshot: Snapshot) -> Power:
             for reading in snapshot.readings(of)
         )
         + tuple(_measured(snapshot, reading, "gpu") for reading in snapshot.readings(gpu.ENERGY)),
-        tuple(snapshot.readings(SIGNAL)),
+        tuple(item for item in snapshot.items() if isinstance(item, Reading) and item.quality is Quality.UNTRUSTED),
     )
 
 

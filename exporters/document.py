@@ -291,4 +291,7 @@ def _headroom(headroom: Headroom | Unmeasured) -> _Json:
 
 
 def _untrusted(reading: Reading) -> _Json:
-    return {"signal": reading.entity, "value": number(reading.value), "why": reading.note}
+    section = reading.of.section
+    # The section of such signals names them itself; elsewhere it is one of an entity's readings.
+    signal = reading.entity if is_power(section) else f"{section.path}[{reading.entity}].{reading.of.key}"
+    return {"signal": signal, "value": number(reading.value), "why": reading.note}

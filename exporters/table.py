@@ -183,13 +183,10 @@ def _budget(report: Report) -> Iterator[RenderableType]:
     if not any(report.snapshot.visit(name) for name in ("gpu", "spbm")):
         return
     if budget.limits:
-        limits = Text("limits: ")
-        parts = [
-            f"{origin.replace('_', ' ')} " + ", ".join(f"{limit.name} {limit.watts:g} W" for limit in group)
-            for origin, group in groupby(budget.limits, key=lambda limit: limit.origin.value)
-        ]
-        limits.append("; ".join(parts))
-        yield limits
+        yield _Flow(
+            f"{', '.join(f'{limit.name} {limit.watts:g}' for limit in group)} W ({origin.words})"
+            for origin, group in groupby(budget.limits, key=lambda limit: limit.origin)
+        )
     if isinstance(budget.headroom, Headroom):
         room = budget.headroom
         line = Text(f"{room.watts:.1f} W left", "bold")
