@@ -216,6 +216,7 @@ class TestHeadroom:
 
     def test_stale(self) -> None:
         """An old reading leaves nothing to count on."""
+        assert isinstance(judged(found(SPARK, *_IDLE, *HEALTHY, ages={"spbm": 30})).headroom, Headroom)
         assert isinstance(judged(found(SPARK, *_IDLE, *HEALTHY, ages={"spbm": 31})).headroom, Unmeasured)
 
     def test_no_spark(self) -> None:
@@ -434,10 +435,13 @@ class TestGpu:
         assert [("nvml", LimitOrigin.DRIVER)] == [(limit.name, limit.origin) for limit in budget.limits]
 
     def test_two(self) -> None:
-        """The sum of two is held against the sum of their limits."""
+        """The sum of two is held against the sum of their limits, and says that it is one."""
         powers = [Reading(gpu.POWER, 600, device, ("average",)) for device in "01"]
         both = [Reading(gpu.LIMIT, 700, device) for device in "01"]
-        assert "nearest limit: the GPU's own, 1200.0 of 1400 W" == _judge(OTHER, *powers, *both).verdicts["gpu"].reason
+        budget = _judge(OTHER, *powers, *both)
+        assert "nearest limit: the GPU's own, 1200.0 of 1400 W" == budget.verdicts["gpu"].reason
+        assert "nvml nvmlDeviceGetEnforcedPowerLimit, sum of 2 GPUs" == budget.limits[0].source
+        assert "nvml nvmlDeviceGetEnforcedPowerLimit" == _judge(OTHER, powers[0], both[0]).limits[0].source
 
     def test_one_limit_of_two(self) -> None:
         """A sum that lacks one is no limit."""
@@ -458,6 +462,16 @@ class TestGpu:
         """A lost GPU is an error, also where the rail has no driver."""
         budget = judged(found(SPARK, without={"gpu": Reason.DEVICE_LOST, "spbm": Reason.NO_DRIVER}))
         assert Standing.ERROR is budget.verdicts["gpu"].standing
+
+    def test_neither(self) -> None:
+        """Where nothing failed and nothing measures it, the reason is NVML's, which every GPU has."""
+        budget = judged(found(SPARK, without={"gpu": Reason.NO_LIBRARY, "spbm": Reason.NO_DRIVER}))
+        assert "nothing measures it: there is no NVIDIA driver library" == budget.verdicts["gpu"].reason
+
+    def test_limits_of_others(self) -> None:
+        """A limit of the system is none of the GPU's."""
+        verdict = _judge(OTHER, *watts(gpu_nvml=46), *limits(syspl1=231)).verdicts["gpu"]
+        assert "no limit is known that it could exceed" == verdict.reason
 
     def test_lost_but_for_the_rail(self) -> None:
         """The rail still measures it."""

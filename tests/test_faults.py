@@ -147,12 +147,14 @@ def test_a_port_of_unknown_state_has_no_rate(
 
 
 def test_a_file_that_hangs_costs_its_own_readings_and_no_other(
-    machine: Machine, readers: Mapping[str, list[str]], healthy: Mapping[str, Mapping[Key, object]]
+    readers: Mapping[str, list[str]], healthy: Mapping[str, Mapping[Key, object]]
 ) -> None:
     """And one deadline; here for a few of each collector's files."""
-    chosen = [path for path in readers if not path.endswith(NAMING)][::30]
-    assert len(chosen) > 15
-    wrong = [line for path in chosen for line in _differences(machine.host, path, "HANG", readers[path], healthy, 0.1)]
+    # A machine of its own: a file is left alone until the thread that hung in it is gone, which takes a moment.
+    hanging = open_demo("fe-gemm").host
+    chosen = [path for path in readers if not path.endswith(NAMING)][::45]
+    assert len(chosen) > 10
+    wrong = [line for path in chosen for line in _differences(hanging, path, "HANG", readers[path], healthy, 0.4)]
     assert [] == wrong
 
 
@@ -273,8 +275,9 @@ def test_a_tree_of_another_shape_is_told(what: str) -> None:
     "path", ["/sys/class/net", "/sys/class/hwmon", "/sys/class/nvme", "/sys/class/thermal", "/sys"]
 )
 @pytest.mark.parametrize("name", ["EACCES", "EIO", "HANG"])
-def test_a_directory_that_cannot_be_read_is_told(machine: Machine, path: str, name: str) -> None:
+def test_a_directory_that_cannot_be_read_is_told(path: str, name: str) -> None:
     """It may cost a collector all it has; the others stand."""
+    machine = open_demo("fe-gemm")
     tree = _tree(machine.host)
     tree.put(path, Fault(name))
     try:

@@ -123,6 +123,7 @@ class TestMismatch:
             (7.9, 8, False),
             (4.6, 4.8, False),
             (3, 5, False),
+            (2.9, 5, True),
             (0, 5, False),
         ],
     )
@@ -143,6 +144,7 @@ class TestVerdicts:
         assert "the firmware holds this machine at a fraction of its power" == finding.title
         assert "system: SysPL1 (system, sustained) is 30 W (spbm syspl1_cap)" in finding.evidence
         assert "SoC: PL1 (SoC, sustained) is 20 W (spbm pl1_cap)" in finding.evidence
+        assert not [line for line in finding.evidence if line.startswith("GPU")]
         assert "take the power adapter and every USB-C device off for 1 to 10 minutes" in finding.action
         assert "a reboot alone does not help" in finding.action
 
@@ -203,6 +205,14 @@ class TestVerdicts:
         finding = _look(*watts(system=60, dc_input=50, soc=17))["impossible"]
         assert Severity.WARNING is finding.severity
         assert any("spbm system reads 60.0 W, more than spbm dc_input" in line for line in finding.evidence)
+
+    def test_impossible_gpu(self) -> None:
+        """What concerns the GPU alone is said of the GPU."""
+        finding = _look(*watts(gpu_nvml=0, soc=17), Fact(gpu.PSTATE, "P0", "0"))["impossible"]
+        assert (
+            "GPU: what was read cannot be true, so there is no number",
+            "GPU: gpu gpu_nvml reads 0 W, but is on",
+        ) == (finding.evidence)
 
     def test_stale(self) -> None:
         """Old readings are no verdict."""

@@ -56,8 +56,10 @@ class TestMeasured:
 
     def test_what_belongs_to_a_number(self) -> None:
         """Its age is that of its own collector's visit, not of the look."""
-        known = understand(found(*_GEMM, ages={"spbm": 2.5})).scopes[Scope.SYSTEM]
-        assert Measured(170.8, "W", Scope.SYSTEM, Quality.MEASURED, "spbm system", 2.5) == known
+        scopes = understand(found(*_GEMM, ages={"spbm": 2.5})).scopes
+        assert Measured(170.8, "W", Scope.SYSTEM, Quality.MEASURED, "spbm system", 2.5) == scopes[Scope.SYSTEM]
+        nvml = Measured(71.9, "W", Scope.GPU_NVML, Quality.MEASURED, "gpu gpu_nvml", 0, ("average",))
+        assert nvml == scopes[Scope.GPU_NVML]
 
     def test_averages_stand_apart(self) -> None:
         """What the firmware holds against a limit is no power of a scope."""
@@ -176,7 +178,9 @@ class TestNvml:
     def test_a_sleeping_gpu_may_draw_nothing(self) -> None:
         """At rest, less than half a milliwatt is thinkable."""
         idle = Reading(gpu.UTILIZATION, 0, "0"), Fact(gpu.PSTATE, "P8", "0")
-        assert 0 == _watts(Scope.GPU_NVML, self._reading(0), *idle)
+        power = _power(self._reading(0), *idle)
+        assert 0 == power.watts(Scope.GPU_NVML)
+        assert 1 == len(power.windows)
 
 
 @pytest.mark.parametrize("scope", ["dc_input", "system", "soc", "cpu_gpu"])

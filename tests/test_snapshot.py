@@ -36,7 +36,7 @@ HEAT = Quantity(PART, "heat_celsius", Unit.CELSIUS, "/sys/heat", "Temperature.",
 NAME = Property(PART, "name", "/sys/name", "Name.")
 
 # Seconds: far more than a read in memory takes, and short for a test that waits for it.
-FILE_DEADLINE = 0.05
+FILE_DEADLINE = 0.15
 COLLECTOR_DEADLINE = 0.2
 
 

@@ -58,6 +58,8 @@ def test_founders_edition() -> None:
     unseen = {"bluetooth", "ports", "adapter"}
     assert {id_ for id_, match in matches.items() if match is Match.NOT_VISIBLE} == unseen
     assert {Match.AS_SPECIFIED} == {match for id_, match in matches.items() if id_ not in unseen}
+    assert "enP7s7 (10ec:8127): 10 GbE" == _part("ethernet", *_FE)[1]
+    assert "4.1 TB SAMSUNG MZALC4T0HBL1-00B07" == _part("storage", *_FE)[1]
 
 
 def test_partner() -> None:
@@ -171,6 +173,11 @@ class TestNotVisible:
     def test_left_out(self) -> None:
         """A part that was not asked for is not missing."""
         assert "nic was left out of this look" == _part("wifi")[1]
+
+    def test_half_of_the_cores(self) -> None:
+        """How many there are of one kind says nothing of the other."""
+        absence = Absence(cpu.PERFORMANCE_CORES, Reason.GARBAGE, "CPU part: x")
+        assert (Match.NOT_VISIBLE, "CPU part: x") == _part("cpu", absence, _CPU[1])
 
     def test_no_interface(self) -> None:
         """A collector that looked and found none says so."""

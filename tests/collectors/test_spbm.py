@@ -332,6 +332,18 @@ class TestFaults:
         assert reason is absence(items, spbm.SOC).reason
         assert 25 == value(items, spbm.SYSTEM)
 
+    def test_no_such_average(self) -> None:
+        """An average has the bounds of what it is the average of."""
+        files = {
+            _file(V0_3, "pl1"): "160000001",
+            _file(V0_3, "syspl1"): "265000001",
+            _file(V0_3, "syspl2"): "170000000",
+        }
+        items = look(read, _host(V0_3, files))
+        assert Reason.IMPOSSIBLE is absence(items, spbm.SOC_AVERAGE, "", "pl1").reason
+        assert Reason.IMPOSSIBLE is absence(items, spbm.SYSTEM_AVERAGE, "", "syspl1").reason
+        assert 170 == value(items, spbm.SYSTEM_AVERAGE, "", "syspl2")
+
     def test_the_system_may_draw_more_than_the_soc(self) -> None:
         """Each scope has bounds of its own."""
         files = {_file(V0_3, "sys_total"): "170800000", _file(V0_3, "dc_input"): "265000001"}
