@@ -200,6 +200,11 @@ class Quantity:
     metric: str = ""
 
     @property
+    def is_power(self) -> bool:
+        """Whether it is in watts or joules, and so worth nothing without its scope."""
+        return self.unit in (Unit.WATT, Unit.JOULE)
+
+    @property
     def name(self) -> str:
         """The metric's name without prefix and ``_total``."""
         return self.metric or f"{self.section.metric}_{self.key}"

@@ -187,7 +187,7 @@ def _parted(parts: Iterable[str], before: Mapping[str, Any], after: Mapping[str,
     for collector, declared in declarations().items():
         for of in declared:
             # Powers and energies stand in one part, whichever collector reads them.
-            is_power = isinstance(of, Quantity) and of.scope is not None
+            is_power = isinstance(of, Quantity) and of.is_power
             if is_power or of.inventory:
                 feeds.setdefault("power" if is_power else of.section.path.partition(".")[0], set()).add(collector)
     asked, asked_after = _visits(before).keys(), _visits(after).keys()

@@ -119,7 +119,7 @@ def is_power(section: Section) -> bool:
 
 def _is_power_reading(item: Item) -> bool:
     # Powers and energies stand under "power" alone, with scope, quality, source and age.
-    return isinstance(item.of, Quantity) and item.of.scope is not None
+    return isinstance(item.of, Quantity) and item.of.is_power
 
 
 def _is_private(of: Quantity | Property) -> bool:
@@ -152,7 +152,7 @@ def _lay_out(found: _Json, snapshot: Snapshot) -> None:
             above, key = _place(found, section)
             if section.entity:
                 above.setdefault(key, [])
-            elif not _is_private(of) and not (isinstance(of, Quantity) and (of.labels or of.scope)):
+            elif not _is_private(of) and not (isinstance(of, Quantity) and (of.labels or of.is_power)):
                 above.setdefault(key, {})[of.document_key] = None
 
 

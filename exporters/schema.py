@@ -72,7 +72,7 @@ def _sections() -> _Json:
     top: _Json = {}
     objects: dict[str, _Json] = {}
     for of in (of for declared in declarations().values() for of in declared):
-        if is_power(of.section) or (isinstance(of, Quantity) and of.scope):
+        if is_power(of.section) or (isinstance(of, Quantity) and of.is_power):
             continue
         properties = _properties(top, objects, of.section)
         properties[of.document_key] = _number(of) if isinstance(of, Quantity) else _fact(of)
