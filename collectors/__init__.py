@@ -28,6 +28,7 @@ from spark_agent.collectors._reading import (
     Unit,
     absent,
     measure,
+    once,
     reason_of,
     state,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "discover",
     "measure",
     "natural",
+    "once",
     "parse_integer",
     "reason_of",
     "state",

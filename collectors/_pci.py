@@ -6,7 +6,25 @@ https://www.kernel.org/doc/Documentation/ABI/testing/sysfs-bus-pci and …/sysfs
 """
 
 import re
-from typing import Final
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Final, NamedTuple
+
+from spark_agent.collectors import (
+    Host,
+    Item,
+    Kind,
+    Property,
+    Quantity,
+    Reason,
+    Section,
+    Unavailable,
+    Unit,
+    measure,
+    once,
+    parse_integer,
+    state,
+)
 
 # Domains have four hexadecimal digits, and five behind a host bridge that the kernel invented (Intel's VMD).
 _ADDRESS: Final = re.compile(r"[0-9a-f]{4,8}:[0-9a-f]{2}:[01][0-9a-f]\.[0-7]")
@@ -65,3 +83,110 @@ def parse_aer(text: str) -> int:
     if not found:
         raise ValueError(f"no total of PCIe errors: {text[:60]!r}")
     return int(found[1])
+
+
+class Declared(NamedTuple):
+    """What a section of PCI devices says of each device's link and errors."""
+
+    link: Property
+    link_max: Property
+    generation: Quantity
+    generation_max: Quantity
+    lanes: Quantity
+    lanes_max: Quantity
+    errors: Quantity
+
+
+def declare(section: Section, device: str) -> Declared:
+    """Declare the link and the errors of the devices in a section; ``device`` is where sysfs has one."""
+    speed, width = f"{device}/{{}}_link_speed", f"{device}/{{}}_link_width"
+    lanes = (1.0, 32.0)
+    return Declared(
+        Property(
+            section,
+            "pcie_link",
+            f"{device}/current_link_{{speed,width}}",
+            "PCIe link as it runs: 16.0 GT/s x4.",
+            inventory=False,
+        ),
+        Property(
+            section, "pcie_link_max", f"{device}/max_link_{{speed,width}}", "Best PCIe link that the device can run."
+        ),
+        Quantity(
+            section, "pcie_generation", Unit.COUNT, speed.format("current"), "PCIe generation of the speed it runs at."
+        ),
+        Quantity(
+            section,
+            "pcie_generation_max",
+            Unit.COUNT,
+            speed.format("max"),
+            "PCIe generation of the best speed that the device can run.",
+            inventory=True,
+        ),
+        Quantity(
+            section,
+            "pcie_lanes",
+            Unit.COUNT,
+            width.format("current"),
+            "PCIe lanes that the link runs on.",
+            bounds=lanes,
+        ),
+        Quantity(
+            section,
+            "pcie_lanes_max",
+            Unit.COUNT,
+            width.format("max"),
+            "PCIe lanes that the device can run.",
+            bounds=lanes,
+            inventory=True,
+        ),
+        Quantity(
+            section,
+            "pcie_errors",
+            Unit.COUNT,
+            f"{device}/aer_dev_{{correctable,nonfatal,fatal}}",
+            "PCIe errors (AER) that the device itself saw since boot; its link partner may have seen others.",
+            kind=Kind.COUNTER,
+            labels=("severity",),
+        ),
+    )
+
+
+def read_link(host: Host, declared: Declared, device: str, entity: str) -> Iterator[Item]:
+    """Yield link and errors of the device in one directory of sysfs."""
+    for which, link, generation, lanes in (
+        ("current", declared.link, declared.generation, declared.lanes),
+        ("max", declared.link_max, declared.generation_max, declared.lanes_max),
+    ):
+        speed = once(partial(_trained, host, f"{device}/{which}_link_speed"))
+        width = once(partial(_trained, host, f"{device}/{which}_link_width"))
+        yield state(link, partial(_link, speed, width), entity)
+        yield measure(generation, partial(_generation, speed), entity)
+        yield measure(lanes, partial(_lanes, width), entity)
+    for severity in AER_SEVERITIES:
+        path = f"{device}/aer_dev_{severity}"
+        yield measure(declared.errors, partial(_aer, host, path), entity, (severity,), source=path)
+
+
+def _trained(host: Host, path: str) -> str:
+    text = host.text(path)
+    # What the kernel makes of a device that has no link of its own, as in a virtual machine.
+    if text == "0" or text.startswith("Unknown"):
+        raise Unavailable(Reason.NO_DATA, f"{path}: {text}")
+    return text
+
+
+def _link(speed: Callable[[], str], width: Callable[[], str]) -> str:
+    return parse_link(speed(), width())
+
+
+def _generation(speed: Callable[[], str]) -> int:
+    return parse_generation(speed())
+
+
+def _lanes(width: Callable[[], str]) -> int:
+    return parse_integer(width())
+
+
+def _aer(host: Host, path: str) -> int:
+    return parse_aer(host.text(path))

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Final, TypeVar
 
 
 class Unit(StrEnum):
@@ -342,3 +342,20 @@ def state(of: Property, read: Callable[[], Value], entity: str = "") -> Fact | A
         return Fact(of, value, entity)
     except (Unavailable, OSError, ValueError, TypeError, LookupError, ArithmeticError) as error:
         return absent(of, error, entity)
+
+
+Answer = TypeVar("Answer")
+
+
+def once(question: Callable[[], Answer]) -> Callable[[], Answer]:
+    """Ask now; what is returned gives the answer, or fails as the question did, as often as it is called."""
+    try:
+        answer = question()
+    except (Unavailable, OSError, ValueError) as error:
+        fault = error
+
+        def fail() -> Answer:
+            raise fault
+
+        return fail
+    return lambda: answer

@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 from spark_agent.collectors import (
     Absence,
@@ -34,18 +34,12 @@ from spark_agent.collectors import (
     Unavailable,
     Unit,
     measure,
+    once,
     parse_integer,
     state,
 )
 from spark_agent.collectors._gb10 import is_gb10
-from spark_agent.collectors._pci import (
-    AER_SEVERITIES,
-    parse_aer,
-    parse_generation,
-    parse_link,
-    parse_pci_id,
-    pci_address,
-)
+from spark_agent.collectors._pci import declare, parse_pci_id, pci_address, read_link
 
 _NET: Final = "/sys/class/net"
 _PCI: Final = "/sys/bus/pci/devices"
@@ -58,7 +52,6 @@ _MELLANOX: Final = "0x15b3"
 _CONNECTX7: Final = "15b3:1021"
 _FUNCTIONS_OF_A_SPARK: Final = 4
 
-_LANES: Final = (1.0, 32.0)
 
 NICS: Final = Section(
     "nics", "Network interfaces that are a device, not made by software.", entity="device", id_key="name", metric="nic"
@@ -178,45 +171,8 @@ TRANSMIT_DROPPED: Final = _counter(
     "transmit_dropped", f"{_NET}/*/statistics/tx_dropped", "Packets dropped on their way out."
 )
 
-PCIE_LINK: Final = Property(
-    NICS,
-    "pcie_link",
-    f"{_NET}/*/device/current_link_speed, current_link_width",
-    "PCIe link as it is.",
-    inventory=False,
-)
-PCIE_LINK_MAX: Final = Property(
-    NICS, "pcie_link_max", f"{_NET}/*/device/max_link_speed, max_link_width", "PCIe link that the card could have."
-)
-PCIE_GENERATION: Final = Quantity(
-    NICS, "pcie_generation", Unit.COUNT, f"{_NET}/*/device/current_link_speed", "PCIe generation of the link."
-)
-PCIE_GENERATION_MAX: Final = Quantity(
-    NICS,
-    "pcie_generation_max",
-    Unit.COUNT,
-    f"{_NET}/*/device/max_link_speed",
-    "PCIe generation that the card could have.",
-    inventory=True,
-)
-PCIE_LANES: Final = Quantity(
-    NICS, "pcie_lanes", Unit.COUNT, f"{_NET}/*/device/current_link_width", "PCIe lanes of the link.", bounds=_LANES
-)
-PCIE_LANES_MAX: Final = Quantity(
-    NICS,
-    "pcie_lanes_max",
-    Unit.COUNT,
-    f"{_NET}/*/device/max_link_width",
-    "PCIe lanes that the card could have.",
-    bounds=_LANES,
-    inventory=True,
-)
-PCIE_ERRORS: Final = _counter(
-    "pcie_errors",
-    f"{_NET}/*/device/aer_dev_*",
-    "PCIe errors that the card saw itself (AER), by severity. Its root port may have seen others.",
-    labels=("severity",),
-)
+PCIE: Final = declare(NICS, f"{_NET}/*/device")
+PCIE_LINK, PCIE_LINK_MAX, PCIE_GENERATION, PCIE_GENERATION_MAX, PCIE_LANES, PCIE_LANES_MAX, PCIE_ERRORS = PCIE
 
 RDMA_DEVICE: Final = Property(NICS, "rdma_device", f"{_NET}/*/device/infiniband", "RDMA device of the same function.")
 RDMA_STATE: Final = Property(
@@ -334,8 +290,6 @@ _RATE: Final = re.compile(r"([0-9]{1,5}(?:\.[0-9])?) Gb/sec(?: \(.*\))?")
 _PORT_STATE: Final = re.compile(r"[0-9]{1,3}: ([A-Za-z_ <>]{1,40})")
 _USB: Final = re.compile(r"/usb[0-9]+/")
 
-T = TypeVar("T")
-
 
 @dataclass(frozen=True, slots=True)
 class Interface:
@@ -369,7 +323,7 @@ def read(host: Host) -> Iterator[Item]:
     spark = is_gb10(host)
     names = [name for name in host.list(_NET) if host.exists(f"{_NET}/{name}/device")]
     interfaces = [_interface(host, name) for name in names]
-    functions = _asked_once(lambda: _count_functions(host, interfaces))
+    functions = once(lambda: _count_functions(host, interfaces))
     cages: dict[int, list[Interface]] = {}
     for interface in interfaces:
         if spark and interface.is_connectx7:
@@ -378,7 +332,7 @@ def read(host: Host) -> Iterator[Item]:
         yield from _identity(host, interface, cages)
         yield from _traffic(host, interface)
         if interface.address:
-            yield from _pcie(host, interface)
+            yield from read_link(host, PCIE, f"{interface.path}/device", interface.name)
         yield from _rdma(host, interface)
     if not interfaces and not spark:
         raise NoData(Reason.NO_DEVICE, f"no interface in {_NET} is a device")
@@ -396,10 +350,10 @@ def _interface(host: Host, name: str) -> Interface:
         address = pci_address(device.rpartition("/")[2])
     except ValueError:
         address = ""
-    pci_id = _asked_once(
+    pci_id = once(
         lambda: parse_pci_id(host.text(f"{path}/device/vendor"), host.text(f"{path}/device/device")) if address else ""
     )
-    operstate = _asked_once(lambda: host.text(f"{path}/operstate"))
+    operstate = once(lambda: host.text(f"{path}/operstate"))
     return Interface(
         name,
         device,
@@ -409,20 +363,6 @@ def _interface(host: Host, name: str) -> Interface:
         kind=state(KIND, lambda: _kind(host, path, device, pci_id), name),
         link=state(LINK, lambda: _link(host, path, operstate), name),
     )
-
-
-def _asked_once(question: Callable[[], T]) -> Callable[[], T]:
-    """Ask now; what is returned gives the answer, or fails as the question did, as often as it is called."""
-    try:
-        answer = question()
-    except (Unavailable, OSError, ValueError) as error:
-        fault = error
-
-        def fail() -> T:
-            raise fault
-
-        return fail
-    return lambda: answer
 
 
 def _kind(host: Host, path: str, device: str, pci_id: Callable[[], str]) -> str:
@@ -505,36 +445,6 @@ def _traffic(host: Host, interface: Interface) -> Iterator[Item]:
         yield measure(counter, partial(host.integer, f"{path}/statistics/{file}"), name)
 
 
-def _pcie(host: Host, interface: Interface) -> Iterator[Item]:
-    yield from _pcie_link(host, interface, "current", PCIE_LINK, PCIE_GENERATION, PCIE_LANES)
-    yield from _pcie_link(host, interface, "max", PCIE_LINK_MAX, PCIE_GENERATION_MAX, PCIE_LANES_MAX)
-    for severity in AER_SEVERITIES:
-        path = f"{interface.path}/device/aer_dev_{severity}"
-        yield measure(PCIE_ERRORS, partial(_aer, host, path), interface.name, (severity,))
-
-
-def _pcie_link(
-    host: Host, interface: Interface, which: str, link: Property, generation: Quantity, lanes: Quantity
-) -> Iterator[Item]:
-    speed = _asked_once(lambda: _trained(host, f"{interface.path}/device/{which}_link_speed"))
-    width = _asked_once(lambda: _trained(host, f"{interface.path}/device/{which}_link_width"))
-    yield state(link, lambda: parse_link(speed(), width()), interface.name)
-    yield measure(generation, lambda: parse_generation(speed()), interface.name)
-    yield measure(lanes, lambda: parse_integer(width()), interface.name)
-
-
-def _trained(host: Host, path: str) -> str:
-    text = host.text(path)
-    # What the kernel makes of a device that has no link of its own, as in a virtual machine.
-    if text == "0" or text.startswith("Unknown"):
-        raise Unavailable(Reason.NO_DATA, f"{path}: {text}")
-    return text
-
-
-def _aer(host: Host, path: str) -> int:
-    return parse_aer(host.text(path))
-
-
 def _rdma(host: Host, interface: Interface) -> Iterator[Item]:
     name = interface.name
     device = state(RDMA_DEVICE, partial(_rdma_device, host, interface), name)
@@ -585,7 +495,7 @@ def _connectx7(
     host: Host, functions: Callable[[], int], cages: Mapping[int, list[Interface]], *, spark: bool
 ) -> Iterator[Item]:
     hotplug = next(filter(host.exists, _HOTPLUG), _HOTPLUG[0])
-    enabled = _asked_once(lambda: parse_switch(host.text(f"{hotplug}/hotplug_enabled")))
+    enabled = once(lambda: parse_switch(host.text(f"{hotplug}/hotplug_enabled")))
     marker = host.exists(_MARKER)
     yield state(STATE, lambda: _presence(functions(), enabled, marker=marker, spark=spark))
     yield measure(FUNCTIONS, functions)

@@ -10,7 +10,7 @@
 
 import re
 from collections.abc import Iterator
-from functools import cache, partial
+from functools import partial
 from typing import Final
 
 from spark_agent.collectors import (
@@ -33,14 +33,7 @@ from spark_agent.collectors import (
     state,
 )
 from spark_agent.collectors._hwmon import PLAUSIBLE_CELSIUS, Chip, chips, parse_millidegrees
-from spark_agent.collectors._pci import (
-    AER_SEVERITIES,
-    parse_aer,
-    parse_generation,
-    parse_link,
-    parse_pci_id,
-    pci_address,
-)
+from spark_agent.collectors._pci import declare, parse_pci_id, pci_address, read_link
 
 NVME: Final = Section("nvme", "NVMe drives.", entity="device", id_key="name", metric="nvme")
 
@@ -153,60 +146,8 @@ PCI_NAME: Final = Property(
     source="udev ID_VENDOR_FROM_DATABASE, ID_MODEL_FROM_DATABASE",
     help="What the PCI database calls the drive's controller.",
 )
-PCIE_LINK: Final = Property(
-    NVME,
-    "pcie_link",
-    source=f"{_PCI}/current_link_{{speed,width}}",
-    help="PCIe link of the drive as it runs: 16.0 GT/s x4.",
-    inventory=False,
-)
-PCIE_LINK_MAX: Final = Property(
-    NVME,
-    "pcie_link_max",
-    source=f"{_PCI}/max_link_{{speed,width}}",
-    help="Best PCIe link that the drive can run.",
-)
-PCIE_GENERATION: Final = Quantity(
-    NVME,
-    "pcie_generation",
-    Unit.COUNT,
-    source=f"{_PCI}/current_link_speed",
-    help="PCIe generation of the speed at which the link runs.",
-)
-PCIE_GENERATION_MAX: Final = Quantity(
-    NVME,
-    "pcie_generation_max",
-    Unit.COUNT,
-    source=f"{_PCI}/max_link_speed",
-    help="PCIe generation of the best speed that the drive can run.",
-    inventory=True,
-)
-PCIE_LANES: Final = Quantity(
-    NVME,
-    "pcie_lanes",
-    Unit.COUNT,
-    source=f"{_PCI}/current_link_width",
-    help="Lanes on which the link runs.",
-    bounds=(1, 32),
-)
-PCIE_LANES_MAX: Final = Quantity(
-    NVME,
-    "pcie_lanes_max",
-    Unit.COUNT,
-    source=f"{_PCI}/max_link_width",
-    help="Lanes that the drive can run.",
-    bounds=(1, 32),
-    inventory=True,
-)
-PCIE_ERRORS: Final = Quantity(
-    NVME,
-    "pcie_errors",
-    Unit.COUNT,
-    source=f"{_PCI}/aer_dev_{{correctable,nonfatal,fatal}}",
-    help="PCIe errors that the drive reported since boot; its link partner may have seen others.",
-    kind=Kind.COUNTER,
-    labels=("severity",),
-)
+PCIE: Final = declare(NVME, _PCI)
+PCIE_LINK, PCIE_LINK_MAX, PCIE_GENERATION, PCIE_GENERATION_MAX, PCIE_LANES, PCIE_LANES_MAX, PCIE_ERRORS = PCIE
 
 _CONTROLLER: Final = re.compile(r"nvme[0-9]+")
 _NAMESPACE: Final = re.compile(r"(nvme[0-9]+)(?:c[0-9]+)?(n[0-9]+)")
@@ -349,11 +290,7 @@ def _pci_device(host: Host, drive: str, device: str) -> Iterator[Item]:
         return
     yield state(PCI_ID, lambda: parse_pci_id(host.text(f"{device}/vendor"), host.text(f"{device}/device")), drive)
     yield state(PCI_NAME, lambda: _pci_name(host, real), drive)
-    yield from _link(host, drive, f"{device}/current_link", PCIE_LINK, PCIE_GENERATION, PCIE_LANES)
-    yield from _link(host, drive, f"{device}/max_link", PCIE_LINK_MAX, PCIE_GENERATION_MAX, PCIE_LANES_MAX)
-    for severity in AER_SEVERITIES:
-        path = f"{device}/aer_dev_{severity}"
-        yield measure(PCIE_ERRORS, partial(_aer, host, path), drive, (severity,), source=path)
+    yield from read_link(host, PCIE, device, drive)
 
 
 def _pci_name(host: Host, real: str) -> str:
@@ -362,15 +299,3 @@ def _pci_name(host: Host, real: str) -> str:
     if not name:
         raise Unavailable(Reason.NOT_FOUND, f"udev has no name for {real}")
     return name
-
-
-def _link(host: Host, drive: str, prefix: str, link: Property, generation: Quantity, lanes: Quantity) -> Iterator[Item]:
-    text = cache(host.text)
-    speed, width = f"{prefix}_speed", f"{prefix}_width"
-    yield state(link, lambda: parse_link(text(speed), text(width)), drive)
-    yield measure(generation, lambda: parse_generation(text(speed)), drive, source=speed)
-    yield measure(lanes, lambda: parse_integer(text(width)), drive, source=width)
-
-
-def _aer(host: Host, path: str) -> int:
-    return parse_aer(host.text(path))

@@ -240,10 +240,11 @@ def dialect(name: str, labels: Collection[str], *, has_caps: bool) -> Dialect:
 
 def read(host: Host) -> Iterator[Item]:
     """Yield powers, limits, energy registers and raw status of the firmware's power page."""
-    found = {chip.name: chip for chip in chips(host)}
-    chip = next((found[name] for name in _DRIVERS if name in found), None)
+    found = chips(host)
+    by_name = {chip.name: chip for chip in found}
+    chip = next((by_name[name] for name in _DRIVERS if name in by_name), None)
     if chip is None:
-        raise _no_chip(host, found.values())
+        raise _no_chip(host, found)
     powers = chip.channels(host, "power")
     files = host.list(chip.path)
     has_caps = any(f"{powers[name].rpartition('/')[2]}_cap" in files for name in _LIMITS if name in powers)

@@ -126,8 +126,8 @@ def test_a_link_that_runs_below_its_best_shows_both() -> None:
 def test_a_link_that_is_down_takes_only_itself() -> None:
     """An unknown speed is no generation, and the lanes stand."""
     items = look(read, _spark({f"{_PCI}/current_link_speed": "Unknown\n"}))
-    assert Reason.GARBAGE is absence(items, nvme.PCIE_LINK, "nvme0").reason
-    assert Reason.GARBAGE is absence(items, nvme.PCIE_GENERATION, "nvme0").reason
+    assert Reason.NO_DATA is absence(items, nvme.PCIE_LINK, "nvme0").reason
+    assert Reason.NO_DATA is absence(items, nvme.PCIE_GENERATION, "nvme0").reason
     assert 4 == value(items, nvme.PCIE_LANES, "nvme0")
     assert 4 == value(items, nvme.PCIE_GENERATION_MAX, "nvme0")
 

@@ -271,6 +271,21 @@ class TestChannels:
         assert "0.3" == value(items, spbm.VARIANT)
         assert [] == [item for item in items if isinstance(item, Absence)]
 
+    def test_a_label_that_cannot_be_read(self) -> None:
+        """The channel is not guessed by its number: what it may have been is absent for that reason."""
+        path = _file(V0_3, "soc_pkg", "_label")
+        items = look(read, _host(V0_3, {path: None}, {path: "EIO"}))
+        assert Reason.IO_ERROR is absence(items, spbm.SOC).reason
+        assert 25 == value(items, spbm.SYSTEM)
+        assert 140 == value(items, LIMIT, "", "soc", "pl1")
+
+    def test_a_limits_label_that_cannot_be_read(self) -> None:
+        """Its limit is not left out in silence."""
+        path = _file(V0_3, "pl1", "_label")
+        items = look(read, _host(V0_3, {path: None}, {path: "EACCES"}))
+        assert Reason.PERMISSION_DENIED is absence(items, LIMIT, "", "soc", "pl1").reason
+        assert 142 == value(items, LIMIT, "", "soc", "pl2")
+
     def test_a_foreign_channel(self) -> None:
         """A label that nobody knows is left alone."""
         changes = {f"{_CHIP}/power99_label": "warp_core", f"{_CHIP}/power99_input": "1000000"}
@@ -510,6 +525,19 @@ class TestNoDriver:
         with pytest.raises(NoData) as caught:
             look(read, host({"/sys/class/hwmon/hwmon0/name": "coretemp"}))
         assert Reason.NO_DEVICE is caught.value.reason
+
+    def test_a_chip_whose_name_cannot_be_read(self) -> None:
+        """By its device it is the power page's: that is a fault, whichever other chips have no name either."""
+        device = "/sys/devices/LNXSYSTM:00/NVDA8800:00"
+        machine = host(
+            {f"{device}/path": r"\_SB_.MTEL"},
+            links={f"{_CHIP}/device": device},
+            errors={f"{_CHIP}/name": "EIO", "/sys/class/hwmon/hwmon4/name": "EIO"},
+        )
+        with pytest.raises(Unavailable) as caught:
+            look(read, machine)
+        assert Reason.IO_ERROR is caught.value.reason
+        assert f"{_CHIP}/name" in caught.value.detail
 
     def test_a_driver_without_channels(self) -> None:
         """A driver that shows nothing is named all the same."""
