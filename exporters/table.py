@@ -190,7 +190,7 @@ def _budget(report: Report) -> Iterator[RenderableType]:
     if isinstance(budget.headroom, Headroom):
         room = budget.headroom
         line = Text(f"{room.watts:.1f} W left", "bold")
-        line.append(f" before {room.limit.name} binds: {room.against.value:.1f} of {room.limit.watts:g} W ")
+        line.append(f" before {room.limit.title} binds: {room.against.value:.1f} of {room.limit.watts:g} W ")
         line.append(f"({room.against.source}; {room.limit.source})", "dim")
         yield line
     else:
