@@ -62,7 +62,7 @@ _REASONS: Final = {
 
 # What an owner should read where a whole GPU is not there.
 _PLAIN: Final = {
-    "LIBRARY_NOT_FOUND": "no NVIDIA driver is installed",
+    "LIBRARY_NOT_FOUND": "there is no NVIDIA driver library, libnvidia-ml.so.1",
     "DRIVER_NOT_LOADED": "the NVIDIA kernel driver is not loaded",
     "LIB_RM_VERSION_MISMATCH": "driver and library are of different versions; reboot after an update",
     "GPU_IS_LOST": "the GPU has fallen off the bus",

@@ -265,14 +265,6 @@ _NOT_AVAILABLE: Final = 2**64 - 1
 
 _BUS_ID: Final = re.compile(r"([0-9a-f]{1,8}):([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 
-_WHY_NOT: Final = {
-    Reason.NO_LIBRARY: "there is no NVIDIA driver library (libnvidia-ml.so.1)",
-    Reason.DRIVER_NOT_LOADED: "the NVIDIA driver is not loaded",
-    Reason.VERSION_MISMATCH: "the NVIDIA library is of another version than the loaded driver",
-    Reason.DEVICE_LOST: "the GPU has fallen off the bus or needs a reset",
-    Reason.TIMEOUT: "the NVIDIA driver does not answer",
-}
-
 
 def read(host: Host) -> Iterator[Item]:
     """Yield all that NVML says about each GPU."""
@@ -280,7 +272,7 @@ def read(host: Host) -> Iterator[Item]:
     try:
         count = nvml.count()
     except NvmlError as error:
-        raise NoData(error.reason, f"{_WHY_NOT.get(error.reason, 'NVML gives no GPU')} ({error.detail})") from error
+        raise NoData(error.reason, error.detail) from error
     if count < 1:
         raise NoData(Reason.NO_DEVICE, "the NVIDIA driver answers, but reports no GPU")
     for device in range(count):

@@ -218,12 +218,12 @@ def test_no_call_is_made_twice() -> None:
     ("nvml", "reason", "words"),
     [
         (None, Reason.NO_LIBRARY, "no NVIDIA driver library"),
-        ({"init": "DRIVER_NOT_LOADED"}, Reason.DRIVER_NOT_LOADED, "the NVIDIA driver is not loaded"),
-        ({"init": {"error": "LIB_RM_VERSION_MISMATCH"}}, Reason.VERSION_MISMATCH, "of another version"),
+        ({"init": "DRIVER_NOT_LOADED"}, Reason.DRIVER_NOT_LOADED, "driver is not loaded"),
+        ({"init": {"error": "LIB_RM_VERSION_MISMATCH"}}, Reason.VERSION_MISMATCH, "of different versions"),
         ({"init": {"error": "GPU_IS_LOST"}}, Reason.DEVICE_LOST, "fallen off the bus"),
         ({"init": {"hang": True}}, Reason.TIMEOUT, "does not answer"),
         ({"init": "SUCCESS", "devices": []}, Reason.NO_DEVICE, "reports no GPU"),
-        ({"system": {"nvmlDeviceGetCount": "many"}}, Reason.GARBAGE, "NVML gives no GPU"),
+        ({"system": {"nvmlDeviceGetCount": "many"}}, Reason.GARBAGE, "nvmlDeviceGetCount"),
         ({"system": {"nvmlDeviceGetCount": -1}}, Reason.NO_DEVICE, "reports no GPU"),
     ],
 )
