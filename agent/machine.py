@@ -515,4 +515,8 @@ def _timeline(parts: Mapping[str, Part], where: str) -> Iterator[Step]:
 
 def _is_unicode(text: str) -> bool:
     # JSON may spell half a character, "\\ud800", which no file can hold.
-    return not any("\ud800" <= letter <= "\udfff" for letter in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from imagine import build, write_folder
@@ -81,7 +82,7 @@ def main() -> None:
         ("--demo fe-gemm snapshot -o json", (*python, "--demo", "fe-gemm", "snapshot", "--output", "json")),
         ("snapshot of this machine", (*python, "snapshot")),
     ):
-        cost = median(lambda command=command: processor_seconds(*command))
+        cost = median(partial(processor_seconds, *command))
         print(f"  {name:34} {cost:6.3f} s   {cost / empty:5.1f} × an empty Python")
 
     collectors = discover()
