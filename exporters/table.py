@@ -12,8 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from spark_agent.agent.budget import Headroom, Standing
-from spark_agent.agent.health import HOW_TO_MEASURE, Finding, Severity
-from spark_agent.agent.power import Measured
+from spark_agent.agent.health import Finding, Severity
+from spark_agent.agent.power import Measured, Power
 from spark_agent.agent.report import Report
 from spark_agent.agent.snapshot import Snapshot, Status
 from spark_agent.agent.specification import Match, compare
@@ -81,7 +81,7 @@ def show(report: Report, console: Console) -> None:
     snapshot = report.snapshot
     console.print(_title(snapshot))
     for name, body in (
-        ("Power", _power(report)),
+        (_power_title(report.power), _power(report)),
         ("Budget", _budget(report)),
         ("GPU", _gpu(snapshot)),
         ("CPU", _cpu(snapshot)),
@@ -149,6 +149,11 @@ def _grid(*justify: str) -> Table:
     return table
 
 
+def _power_title(power: Power) -> str:
+    ages = [known.age for known in power.scopes.values() if isinstance(known, Measured)]
+    return f"Power, read {max(ages):.1f} s ago" if ages else "Power"
+
+
 def _power(report: Report) -> Iterator[RenderableType]:
     power = report.power
     if not any(report.snapshot.visit(name) for name in ("gpu", "spbm")):
@@ -169,12 +174,11 @@ def _power(report: Report) -> Iterator[RenderableType]:
         line = Text(f"not measured: {', '.join(names)}", "yellow")
         line.append(f" — {detail or reason}", "dim")
         yield line
-    if power.is_gpu_only:
-        plain = Text("This is the GPU alone, not the power of this machine. ", "bold yellow")
-        plain.append(f"To know that: {HOW_TO_MEASURE}.", "yellow")
-        yield plain
     for finding in report.findings:
-        if finding.id == "gpu_mismatch":
+        if finding.id == "gpu_only":
+            plain = Text("This is the GPU alone, not the power of this machine. ", "bold yellow")
+            yield plain.append(f"To know that: {finding.action}.", "yellow")
+        elif finding.id == "gpu_mismatch":
             yield Text.assemble((f"{finding.title}: ", "cyan"), (f"{finding.evidence[0]}.", "dim"))
 
 
