@@ -19,7 +19,6 @@ from functools import partial
 from typing import Final
 
 from spark_agent.collectors import (
-    Absence,
     Host,
     Item,
     Kind,
@@ -301,10 +300,14 @@ def _amounts(host: Host) -> Iterator[Item]:
         yield measure(of, partial(amount, name))
     yield _derive(USED, lambda: amount("MemTotal") - amount("MemAvailable"))
     yield _derive(ALLOCATABLE, lambda: _allocatable(fields))
-    lost = state(CMA_LOST, lambda: amount("CmaFree") - amount("CmaTotal") > _CMA_DRIFT)
-    yield lost
-    if not isinstance(lost, Absence) and lost.value:
-        yield _derive(CMA_LOST_BYTES, lambda: amount("CmaFree") - amount("CmaTotal"))
+    yield state(CMA_LOST, lambda: _cma_lost(fields) > 0)
+    yield _derive(CMA_LOST_BYTES, partial(_cma_lost, fields))
+
+
+def _cma_lost(fields: Mapping[str, str]) -> int:
+    """Return the bytes of CMA that are free beyond all there is of it, which the kernel lost count of."""
+    lost = _amount(fields, "CmaFree") - _amount(fields, "CmaTotal")
+    return lost if lost > _CMA_DRIFT else 0
 
 
 def _amount(fields: Mapping[str, str], name: str) -> int:

@@ -107,7 +107,7 @@ def test_an_absence_has_a_reason(name: str) -> None:
                     check(one, f"{path}.{key}")
 
     found = steady(demo_report(name))
-    for section in ("platform", "cpu", "gpu", "nvme", "nics", "thermal", "fans", "cooling"):
+    for section in ("platform", "cpu", "memory", "connectx7", "gpu", "nvme", "nics", "thermal", "fans", "cooling"):
         check(found.get(section, {}), section)
 
 
