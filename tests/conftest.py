@@ -1,7 +1,7 @@
 """Shared fixtures, and the rule on skips."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 
 import pytest
@@ -38,10 +38,13 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     return check
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Fail in CI where a test is skipped for a reason that is not expected there."""
+    report = yield
     if report.skipped and os.environ.get("CI") and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         if not any(expected in reason for expected in EXPECTED_SKIPS):
             report.outcome = "failed"
             report.longrepr = f"skipped in CI, which is not expected: {reason}"
+    return report

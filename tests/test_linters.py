@@ -1,5 +1,6 @@
 """Linters are tests, so that there is one command and one verdict."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -57,3 +58,20 @@ def test_nothing_of_the_workshop() -> None:
     ]
 
     assert [] == found
+
+
+@pytest.mark.parametrize(("environment", "code"), [({}, 0), ({"CI": "true"}, 1)])
+def test_no_skip_passes_unseen(tmp_path: Path, environment: dict[str, str], code: int) -> None:
+    """In CI a skip that is not expected there is a failure: it would hide a rig that is broken."""
+    shutil.copy(REPO / "tests" / "conftest.py", tmp_path)
+    (tmp_path / "test_it.py").write_text("import pytest\n\ndef test_it():\n    pytest.skip('no rig')\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert code == done.returncode, done.stdout
