@@ -15,7 +15,7 @@ from spark_agent.agent.budget import Headroom, Standing
 from spark_agent.agent.health import Finding, Severity
 from spark_agent.agent.power import Measured, Power
 from spark_agent.agent.report import Report
-from spark_agent.agent.snapshot import Snapshot, Status
+from spark_agent.agent.snapshot import Snapshot
 from spark_agent.agent.specification import Match, compare
 from spark_agent.collectors import (
     Origin,
@@ -91,7 +91,6 @@ def show(report: Report, console: Console) -> None:
         ("Temperature and fans", _thermal(snapshot)),
         ("Against the specification", _specification(snapshot)),
         ("Findings", _findings(report.findings)),
-        ("Not read", _not_read(snapshot)),
     ):
         # A flow of nothing is no part.
         parts = [part for part in body if not isinstance(part, _Flow) or part]
@@ -409,12 +408,6 @@ def _findings(found: Iterable[Finding]) -> Iterator[RenderableType]:
             yield Padding(Text(line, "dim"), (0, 0, 0, 2))
         if finding.action:
             yield Padding(Text.assemble(("→ ", style), finding.action), (0, 0, 0, 2))
-
-
-def _not_read(snapshot: Snapshot) -> Iterator[RenderableType]:
-    for visit in snapshot.visits:
-        if visit.status is Status.FAILED:
-            yield Text(f"{visit.collector}: {visit.reason}: {visit.detail}", "magenta")
 
 
 class _Flow:
