@@ -149,6 +149,8 @@ def snapshot(target: Target, output: str, only: str | None, private: bool) -> in
     """Show this machine, on one screen or as JSON."""
     from spark_agent.agent.health import exit_code
 
+    if private and output != "json":
+        raise click.UsageError("--private goes with --output json; the screen shows no serial numbers")
     report = target.report(_chosen(only))
     if output == "json":
         from spark_agent.exporters.document import document, text

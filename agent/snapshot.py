@@ -185,7 +185,7 @@ class _Round:
         except OSError as error:
             return Status.FAILED, reason_of(error), str(error)
         except Exception as error:  # the boundary: a sensor must not end the agent
-            log.exception("collector failed", extra={"collector": name})
+            log.exception("collector %s failed", name)
             return Status.FAILED, Reason.ERROR, repr(error)
 
     def _end(self, status: Status, reason: Reason | None, detail: str) -> None:

@@ -466,3 +466,11 @@ def test_the_schema_is_printed(run: Run) -> None:
     done = run("schema")
     assert (0, "") == (done.code, done.err)
     assert "object" == json.loads(done.out)["type"]
+
+
+def test_private_is_for_documents(run: Run) -> None:
+    """The screen shows nothing private, so asking for it there would do nothing."""
+    done = run("--demo", "fe-idle", "snapshot", "--private")
+
+    assert 64 == done.code
+    assert "--output json" in done.err
