@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from spark_agent.agent import __version__
+from spark_agent.agent import BEAT_SECONDS, __version__
 
 if TYPE_CHECKING:
     from spark_agent.agent.machine import Machine
@@ -98,7 +98,7 @@ class Commands(click.Group):
 @click.option(
     "--interval",
     type=click.FloatRange(min=0, min_open=True),
-    default=1.0,
+    default=BEAT_SECONDS,
     show_default=True,
     metavar="SECONDS",
     help="Beat at which --at plays.",
@@ -207,12 +207,17 @@ def _document(path: Path) -> Mapping[str, Any]:
     from spark_agent.collectors import discover
     from spark_agent.exporters.document import document, load
 
-    if path.is_file() and (path.suffix == ".json" or path.read_bytes()[:1] == b"{"):
+    if path.is_file() and (path.suffix == ".json" or _begins(path) == b"{"):
         try:
             return load(path.read_bytes())
         except ValueError as error:
             raise MachineError(f"{path}: {error}") from error
     return document(report(look(open_machine(path).host, discover())))
+
+
+def _begins(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(1)
 
 
 @commands.command()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from spark_agent.agent.snapshot import Snapshot
-from spark_agent.collectors import Absence, Quality, Quantity, Reading, Reason, Scope, gpu, spbm
+from spark_agent.collectors import Quality, Quantity, Reading, Reason, Scope, gpu, spbm
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,9 +191,8 @@ def _measured(snapshot: Snapshot, reading: Reading, collector: str) -> Measured:
 
 
 def _unmeasured(snapshot: Snapshot, of: Quantity, collector: str, otherwise: str) -> Unmeasured:
-    absence = next((item for item in snapshot.items() if isinstance(item, Absence) and item.of is of), None)
-    if absence:
-        return Unmeasured(absence.reason, absence.detail)
+    if absences := snapshot.absences(of):
+        return Unmeasured(absences[0].reason, absences[0].detail)
     visit = snapshot.visit(collector)
     if visit is None:
         return Unmeasured(Reason.NOT_ASKED, f"the collector {collector} was left out")

@@ -6,8 +6,6 @@ from spark_agent.agent.machine import Machine
 from spark_agent.agent.snapshot import Snapshot, look
 from spark_agent.collectors import Collector
 
-BEAT_SECONDS = 1.0
-
 
 def play(machine: Machine, collectors: Mapping[str, Collector], until: float, interval: float) -> Snapshot:
     """Live a machine's timeline from its beginning, one look per beat, and return the look at ``until``."""

@@ -97,10 +97,13 @@ class Snapshot:
         """Return the first value of one property, if there is any."""
         return next((fact.value for fact in self.facts(of)), None)
 
+    def absences(self, of: Quantity | Property) -> list[Absence]:
+        """Return every reason why something of one declaration is not there."""
+        return [item for item in self._by_declaration.get(of, ()) if isinstance(item, Absence)]
+
     def absence(self, of: Quantity | Property, *labels: str) -> Absence | None:
         """Return why one thing with these labels is not there, if that was said."""
-        found = self._by_declaration.get(of, ())
-        return next((item for item in found if isinstance(item, Absence) and item.labels == labels), None)
+        return next((item for item in self.absences(of) if item.labels == labels), None)
 
     def visit(self, collector: str) -> Visit | None:
         """Return how one collector fared; nothing if it was not asked."""

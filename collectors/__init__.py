@@ -5,6 +5,7 @@ functions. The folder is the registry: a new file is a new collector.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -67,6 +68,7 @@ __all__ = [
 Collector = Callable[[Host], Iterable[Item]]
 
 
+@cache
 def _modules() -> Mapping[str, ModuleType]:
     names = sorted(module.name for module in iter_modules(__path__) if not module.name.startswith("_"))
     return {name: import_module(f"{__name__}.{name}") for name in names}

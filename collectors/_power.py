@@ -9,43 +9,37 @@ _POSSIBLE: Final = (0.1, 1000.0)
 
 LIMITS: Final = Section("power.limits", "What the machine may draw, by scope.", metric="power")
 
-LIMIT: Final = Quantity(
-    LIMITS,
+
+def _limit(key: str, source: str, help_: str) -> Quantity:
+    return Quantity(
+        LIMITS,
+        key,
+        Unit.WATT,
+        source,
+        help_,
+        labels=("scope", "limit"),
+        bounds=_POSSIBLE,
+        inventory=True,
+    )
+
+
+LIMIT: Final = _limit(
     "limit_watts",
-    Unit.WATT,
     "/sys/class/hwmon/hwmon*/power*_cap (spbm 0.3, dgx_spbm_power), power*_input (spbm 0.1 and 0.2)",
     "Power limit in force, by the scope it binds. Never a reading.",
-    labels=("scope", "limit"),
-    bounds=_POSSIBLE,
-    inventory=True,
 )
-CEILING: Final = Quantity(
-    LIMITS,
+CEILING: Final = _limit(
     "limit_ceiling_watts",
-    Unit.WATT,
     "/sys/class/hwmon/hwmon*/power*_max (spbm)",
     "The highest that the limit could be set to; no operating limit.",
-    labels=("scope", "limit"),
-    bounds=_POSSIBLE,
-    inventory=True,
 )
-FLOOR: Final = Quantity(
-    LIMITS,
+FLOOR: Final = _limit(
     "limit_floor_watts",
-    Unit.WATT,
     "/sys/class/hwmon/hwmon*/power*_min (spbm) or power*_cap_min (dgx_spbm_power)",
     "The lowest that the limit could be set to.",
-    labels=("scope", "limit"),
-    bounds=_POSSIBLE,
-    inventory=True,
 )
-PUBLISHED: Final = Quantity(
-    LIMITS,
+PUBLISHED: Final = _limit(
     "limit_published_watts",
-    Unit.WATT,
     "/sys/class/hwmon/hwmon*/power*_cap_max (dgx_spbm_power)",
     "Limit that the embedded controller published. ENODATA: it published none, and the firmware applies its fallback.",
-    labels=("scope", "limit"),
-    bounds=_POSSIBLE,
-    inventory=True,
 )

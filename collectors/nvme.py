@@ -85,35 +85,25 @@ TEMPERATURE: Final = Quantity(
     labels=("sensor",),
     bounds=PLAUSIBLE_CELSIUS,
 )
-TEMPERATURE_MIN: Final = Quantity(
-    NVME,
-    "temperature_min_celsius",
-    Unit.CELSIUS,
-    source=f"{_CLASS}/nvme*/hwmon*/temp*_min",
-    help="Temperature below which the drive warns.",
-    labels=("sensor",),
-    bounds=PLAUSIBLE_CELSIUS,
-    inventory=True,
-)
-TEMPERATURE_MAX: Final = Quantity(
-    NVME,
-    "temperature_max_celsius",
-    Unit.CELSIUS,
-    source=f"{_CLASS}/nvme*/hwmon*/temp*_max",
-    help="Temperature above which the drive warns.",
-    labels=("sensor",),
-    bounds=PLAUSIBLE_CELSIUS,
-    inventory=True,
-)
-TEMPERATURE_CRITICAL: Final = Quantity(
-    NVME,
-    "temperature_critical_celsius",
-    Unit.CELSIUS,
-    source=f"{_CLASS}/nvme*/hwmon*/temp*_crit",
-    help="Temperature at which the drive may stop working.",
-    labels=("sensor",),
-    bounds=PLAUSIBLE_CELSIUS,
-    inventory=True,
+
+
+def _limit(key: str, file: str, help_: str) -> Quantity:
+    return Quantity(
+        NVME,
+        key,
+        Unit.CELSIUS,
+        source=f"{_CLASS}/nvme*/hwmon*/temp*_{file}",
+        help=help_,
+        labels=("sensor",),
+        bounds=PLAUSIBLE_CELSIUS,
+        inventory=True,
+    )
+
+
+TEMPERATURE_MIN: Final = _limit("temperature_min_celsius", "min", "Temperature below which the drive warns.")
+TEMPERATURE_MAX: Final = _limit("temperature_max_celsius", "max", "Temperature above which the drive warns.")
+TEMPERATURE_CRITICAL: Final = _limit(
+    "temperature_critical_celsius", "crit", "Temperature at which the drive may stop working."
 )
 
 

@@ -10,7 +10,7 @@ https://www.kernel.org/doc/Documentation/ABI/testing/sysfs-class-dmi
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from functools import cache, partial
+from functools import partial
 from typing import Final
 
 from spark_agent.collectors import (
@@ -25,6 +25,7 @@ from spark_agent.collectors import (
     Unavailable,
     Unit,
     measure,
+    once,
     parse_integer,
     state,
 )
@@ -115,7 +116,7 @@ _DRIVER_VERSION: Final = re.compile(r"Kernel Module(?: for \S+)?\s+([0-9]+(?:\.[
 
 def read(host: Host) -> Iterator[Item]:
     """Yield what this machine is; never absent, for each machine is something."""
-    release = cache(lambda: parse_assignments(host.content("/etc/dgx-release")))
+    release = once(lambda: parse_assignments(host.content("/etc/dgx-release")))
     signs = list(evidence(host))
     if "GB10" in _gpu_name(host).split():
         signs.append("nvml name")

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from spark_agent.agent import BEAT_SECONDS
 from spark_agent.agent.machine import Identity, Machine, MachineError, Step, open_demo
-from spark_agent.agent.sampler import BEAT_SECONDS, play
+from spark_agent.agent.sampler import play
 from spark_agent.agent.snapshot import Status
 from spark_agent.collectors import Host, Item, Origin, Quantity, Reading, Section, Unit, discover, gpu
 from spark_agent.collectors._tree import MemoryTree
