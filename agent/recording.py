@@ -39,7 +39,7 @@ from spark_agent.collectors import (
     discover,
     reason_of,
 )
-from spark_agent.collectors._host import Processes, Stuck, Udev
+from spark_agent.collectors._host import Memory, Processes, Stuck, Udev
 from spark_agent.collectors._tree import Fault, Link, Tree
 
 # Seconds; less than a look gives a collector, so that it is never cut off in the middle of a file.
@@ -141,7 +141,7 @@ def record(host: Host, *, private: bool = False, file_deadline: float = FILE_DEA
     tree, nvml = RecordingTree(host.tree), RecordingNvml(host.nvml)
     udev, processes = RecordingUdev(host.udev), RecordingProcesses(host.processes)
     sweep = Sweep(tree)
-    watched = replace(host, tree=tree, nvml=nvml, udev=udev, processes=processes, stuck=Stuck())
+    watched = replace(host, tree=tree, nvml=nvml, udev=udev, processes=processes, stuck=Stuck(), memory=Memory())
     look(watched, {**discover(), "sweep": sweep}, file_deadline)
 
     asked, calls, devices, identity = tree.asked.copy(), nvml.content(), udev.content(), _identity(watched)
@@ -390,6 +390,11 @@ class RecordingNvml(Nvml):
         self._init: Any = None
         self._calls: dict[int | None, dict[str, Any]] = {}
         self._outcomes: dict[tuple[object, ...], str] = {}
+
+    @property
+    def session(self) -> int:
+        """The number of the other one's session."""
+        return self._nvml.session
 
     def call(self, function: str, device: int | None = None, *arguments: str) -> Any:
         """Call one NVML function and return what it says, or raise `NvmlError`."""

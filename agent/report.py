@@ -4,18 +4,20 @@ from dataclasses import dataclass
 
 from spark_agent.agent.budget import Budget, judge
 from spark_agent.agent.health import Finding, findings
+from spark_agent.agent.history import History
 from spark_agent.agent.power import Power, understand
 from spark_agent.agent.snapshot import Snapshot
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that an exporter may know."""
+    """All that an exporter may know; a ``history`` only the daemon has."""
 
     snapshot: Snapshot
     power: Power
     budget: Budget
     findings: tuple[Finding, ...]
+    history: History | None = None
 
 
 def report(snapshot: Snapshot) -> Report:

@@ -1,6 +1,7 @@
 """One look at the machine: the only place that calls, times and guards collectors."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 # Seconds that one file may take. Sensors behind an embedded controller take tens of milliseconds.
 FILE_DEADLINE: Final = 2.0
+# Seconds by which a visit may come before it is due.
+_SLACK: Final = 0.05
 # Seconds that one collector may take in all. NVML's own deadlines are shorter than this.
 COLLECTOR_DEADLINE: Final = 20.0
 
@@ -38,6 +41,12 @@ class Status(StrEnum):
     OK = "ok"
     ABSENT = "absent"
     FAILED = "failed"
+
+
+#: Seconds after which what a collector said last is no longer told, where it does not answer any more.
+GONE_SECONDS: Final = 60.0
+
+Declaration = Quantity | Property
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +60,27 @@ class Visit:
     items: tuple[Item, ...] = ()
     reason: Reason | None = None
     detail: str = ""
+    by_declaration: Mapping[Declaration, list[Item]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        found: dict[Declaration, list[Item]] = {}
+        for item in self.items:
+            found.setdefault(item.of, []).append(item)
+        object.__setattr__(self, "by_declaration", found)
 
     @property
     def rejected(self) -> int:
         """How many values were there but could not be believed."""
-        doubtful = (Reason.IMPOSSIBLE, Reason.GARBAGE, Reason.OVERFLOW)
-        return sum(isinstance(item, Absence) and item.reason in doubtful for item in self.items)
+        return sum(isinstance(item, Absence) and item.reason in DOUBTFUL for item in self.items)
+
+
+#: Why a value that was there is not told.
+DOUBTFUL: Final = frozenset({Reason.IMPOSSIBLE, Reason.GARBAGE, Reason.OVERFLOW})
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Everything read in one look. ``at`` is the machine's clock at its end, ``taken_at`` seconds since 1970."""
+    """Everything known at one moment. ``at`` is the machine's clock then, ``taken_at`` seconds since 1970."""
 
     machine: str
     origin: Origin
@@ -69,12 +88,13 @@ class Snapshot:
     at: float
     taken_at: float
     visits: tuple[Visit, ...]
-    _by_declaration: dict[Quantity | Property, list[Item]] = field(init=False, repr=False, default_factory=dict)
+    _by_declaration: dict[Declaration, list[Item]] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
+        found = self._by_declaration
         for visit in self.visits:
-            for item in visit.items:
-                self._by_declaration.setdefault(item.of, []).append(item)
+            for of, items in visit.by_declaration.items():
+                found[of] = [*found[of], *items] if of in found else items
 
     def items(self) -> Iterator[Item]:
         """Yield all that was read, in order."""
@@ -117,69 +137,144 @@ def look(
     collector_deadline: float = COLLECTOR_DEADLINE,
 ) -> Snapshot:
     """Ask every collector once. Never raises, and never waits for ever: what hangs is left behind."""
-    visits = _Round(host, collectors).run(file_deadline, collector_deadline)
-    in_order = tuple(visits[name] for name in collectors)
-    return Snapshot(host.name, host.origin, host.note, host.clock(), host.now(), in_order)
+    return Lookout(host, collectors, {}, file_deadline, collector_deadline).look()
 
 
-class _Round:
-    """The collectors of one look, asked one after the other in a thread that may be left behind."""
+@dataclass(slots=True)
+class _Task:
+    """One collector that is being asked, by which thread, and what it has said so far."""
 
-    def __init__(self, host: Host, collectors: Mapping[str, Collector]) -> None:
+    name: str
+    thread: threading.Thread
+    at: float
+    began: float
+    items: list[Item] = field(default_factory=list)
+    is_late: bool = False
+
+
+class Lookout:
+    """The collectors of one machine, each asked when it is due, one after the other.
+
+    They are asked in a thread that may be left behind: one that takes longer than a look has patience for goes on
+    alone, and what it says is of the look in which it says it.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        collectors: Mapping[str, Collector],
+        paces: Mapping[str, float],
+        file_deadline: float = FILE_DEADLINE,
+        collector_deadline: float = COLLECTOR_DEADLINE,
+    ) -> None:
+        """Ask each of these collectors; ``paces`` are seconds between two visits, for those not asked at each look."""
         self._host = host
         self._collectors = collectors
-        self._todo = list(collectors)
+        self._paces = paces
+        self._file_deadline = file_deadline
+        self._collector_deadline = collector_deadline
+        self._due = dict.fromkeys(collectors, -math.inf)
         self._visits: dict[str, Visit] = {}
-        self._items: list[Item] = []
-        self._at, self._began = host.clock(), time.monotonic()
+        self._todo: list[str] = []
+        self._tasks: dict[str, _Task] = {}
+        self._begun: dict[str, tuple[float, float]] = {}
+        self._worker: threading.Thread | None = None
         self._moved = threading.Condition()
 
-    def run(self, file_deadline: float, collector_deadline: float) -> dict[str, Visit]:
+    def hurry(self, *names: str) -> None:
+        """Ask these collectors, or all, in the next look, whenever they were asked last."""
+        for name in names or self._collectors:
+            if name in self._due:
+                self._due[name] = -math.inf
+
+    def look(self, patience: float = math.inf) -> Snapshot:
+        """Ask every collector that is due, and return what is known then. Never raises.
+
+        A collector that has not answered after ``patience`` seconds is waited for no longer; what it said last is
+        told with its age, until it is too old.
+        """
+        host = self._host
         with self._moved:
-            self._start()
-            while not self._moved.wait_for(lambda: not self._todo, timeout=file_deadline / 4):
-                self._relieve(file_deadline, collector_deadline)
-        return self._visits
+            until = time.monotonic() + patience
+            now = host.clock()
+            for name in self._collectors:
+                if now >= self._due[name] and name not in self._tasks and name not in self._todo:
+                    self._todo.append(name)
+                    # Not to the last digit: beats and clock are never quite the same.
+                    self._due[name] = now + self._paces.get(name, 0.0) - _SLACK
+            self._relieve(patience, until)
+            while self._is_awaited() and time.monotonic() < until:
+                self._moved.wait(min(self._file_deadline, patience) / 4)
+                self._relieve(patience, until)
+            at = host.clock()
+            visits = tuple(self._known(name, at) for name in self._collectors)
+        return Snapshot(host.name, host.origin, host.note, at, host.now(), visits)
 
-    def _relieve(self, file_deadline: float, collector_deadline: float) -> None:
-        """Put a new thread in the place of one that hangs."""
+    def _is_awaited(self) -> bool:
+        return bool(self._todo) or any(not task.is_late for task in self._tasks.values())
+
+    def _known(self, name: str, at: float) -> Visit:
+        """Return what a collector said last, unless that is too old and it does not answer now."""
+        visit = self._visits.get(name)
+        if visit is None:
+            return Visit(name, Status.FAILED, at, 0.0, (), Reason.TIMEOUT, "has not answered yet")
+        if name in self._tasks and at - visit.at > GONE_SECONDS:
+            why = f"has not answered for {at - visit.at:.0f} s"
+            return Visit(name, Status.FAILED, visit.at, visit.seconds, (), Reason.TIMEOUT, why)
+        return visit
+
+    def _relieve(self, patience: float, until: float) -> None:
+        """Leave behind what hangs, and see that somebody asks those that are left."""
         now = time.monotonic()
-        path, since = self._host.stuck.current.get(self._worker.ident or 0, ("", now))
-        is_late = now - self._began >= collector_deadline
-        if not is_late and not (path and now - since >= file_deadline):
-            return
-        # Asked again, now or in the next look, the collector finds this file refused, and reads the rest.
-        self._host.stuck.give_up(path or self._todo[0], self._worker)
-        if is_late:
-            self._end(Status.FAILED, Reason.TIMEOUT, f"not done after {collector_deadline:g} s")
-        self._start()
-
-    def _start(self) -> None:
-        self._worker = threading.Thread(target=self._work, name="look", daemon=True)
-        self._worker.start()
+        for task in list(self._tasks.values()):
+            path, since = self._host.stuck.current.get(task.thread.ident or 0, ("", now))
+            elapsed = now - task.began
+            if elapsed >= self._collector_deadline:
+                self._host.stuck.give_up(path or task.name, task.thread)
+                why = f"not done after {self._collector_deadline:g} s"
+                self._end(task, Status.FAILED, Reason.TIMEOUT, why)
+            elif path and now - since >= self._file_deadline:
+                # Asked again, the collector finds this file refused, and reads the rest.
+                self._host.stuck.give_up(path, task.thread)
+                del self._tasks[task.name]
+                self._todo.insert(0, task.name)
+            elif elapsed >= patience / 2 or now >= until:
+                # Half of it, so that there is time for the others.
+                task.is_late = True
+            else:
+                continue
+            if task.thread is self._worker:
+                self._worker = None
+        if self._todo and self._worker is None:
+            self._worker = threading.Thread(target=self._work, name="look", daemon=True)
+            self._worker.start()
 
     def _work(self) -> None:
         me = threading.current_thread()
         while True:
             with self._moved:
                 # A thread that was left behind may come back; its place has been taken.
-                if self._worker is not me or not self._todo:
-                    return
-                name = self._todo[0]
-                items = self._items = []
-            outcome = self._ask(name, items, me)
-            with self._moved:
                 if self._worker is not me:
                     return
-                self._end(*outcome)
+                if not self._todo:
+                    self._worker = None
+                    return
+                name = self._todo.pop(0)
+                # One that is asked again has not begun anew.
+                at, began = self._begun.setdefault(name, (self._host.clock(), time.monotonic()))
+                task = self._tasks[name] = _Task(name, me, at, began)
+            outcome = self._ask(task)
+            with self._moved:
+                if self._tasks.get(name) is task:
+                    self._end(task, *outcome)
 
-    def _ask(self, name: str, items: list[Item], me: threading.Thread) -> tuple[Status, Reason | None, str]:
+    def _ask(self, task: _Task) -> tuple[Status, Reason | None, str]:
         """Collect the items of one collector, and return how that went."""
         try:
-            self._host.stuck.check(name)
-            for item in self._collectors[name](self._host):
-                items.append(item)
-                if self._worker is not me:
+            self._host.stuck.check(task.name)
+            for item in self._collectors[task.name](self._host):
+                task.items.append(item)
+                if self._tasks.get(task.name) is not task:
                     break
             return Status.OK, None, ""
         except Unavailable as error:
@@ -188,15 +283,13 @@ class _Round:
         except OSError as error:
             return Status.FAILED, reason_of(error), str(error)
         except Exception as error:  # the boundary: a sensor must not end the agent
-            log.exception("collector %s failed", name)
+            log.exception("collector %s failed", task.name)
             return Status.FAILED, Reason.ERROR, repr(error)
 
-    def _end(self, status: Status, reason: Reason | None, detail: str) -> None:
-        """Note how the first collector fared, with what it read until then, and turn to the next."""
-        name = self._todo.pop(0)
-        now = time.monotonic()
-        items = tuple(self._items)
-        self._visits[name] = Visit(name, status, self._at, now - self._began, items, reason, detail)
-        self._at, self._began = self._host.clock(), now
-        if not self._todo:
+    def _end(self, task: _Task, status: Status, reason: Reason | None, detail: str) -> None:
+        """Note how a collector fared, with what it read until then."""
+        seconds = time.monotonic() - task.began
+        self._visits[task.name] = Visit(task.name, status, task.at, seconds, tuple(task.items), reason, detail)
+        del self._tasks[task.name], self._begun[task.name]
+        if not self._is_awaited():
             self._moved.notify()

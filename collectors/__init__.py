@@ -1,7 +1,9 @@
 """Collectors: each public module of this folder reads one kind of source.
 
 A collector is a module with ``read(host)``, which does the I/O and yields what it finds, and pure ``parse_*``
-functions. The folder is the registry: a new file is a new collector.
+functions. ``EVERY_SECONDS`` in it sets a pace slower than the beat.
+
+The folder is the registry: a new file is a new collector.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -60,6 +62,7 @@ __all__ = [
     "measure",
     "natural",
     "once",
+    "paces",
     "parse_integer",
     "reason_of",
     "state",
@@ -77,6 +80,14 @@ def _modules() -> Mapping[str, ModuleType]:
 def discover() -> Mapping[str, Collector]:
     """Return every collector of this folder under its module's name."""
     return {name: module.read for name, module in _modules().items()}
+
+
+def paces() -> Mapping[str, float]:
+    """Return after how many seconds each collector is asked again; 0 is at each beat.
+
+    A module says so with ``EVERY_SECONDS`` where its readings are dear, or never of use sooner.
+    """
+    return {name: getattr(module, "EVERY_SECONDS", 0.0) for name, module in _modules().items()}
 
 
 def declarations() -> Mapping[str, tuple[Quantity | Property, ...]]:

@@ -8,16 +8,22 @@ import fnmatch
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, overload
 
 from spark_agent.collectors._nvml import Nvml
-from spark_agent.collectors._reading import Reason, Unavailable
+from spark_agent.collectors._reading import Absence, Reason, Unavailable
 from spark_agent.collectors._tree import Tree
 
+#: Seconds that a machine's layout is taken for unchanged. What changes it sooner, udev reports.
+KEEP_SECONDS: Final = 60.0
+#: Seconds after which a layout that was read with a fault is read again.
+KEEP_FAULT_SECONDS: Final = 5.0
+
 _DIGITS = re.compile(r"(\d+)")
+_INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
 Answer = TypeVar("Answer")
 
 
@@ -63,12 +69,51 @@ class Stuck:
         """Note that a thread hangs in a file or a collector."""
         self._hung[what] = thread
 
+    def has_left_behind(self, thread: threading.Thread) -> bool:
+        """Whether a thread was given up, so that what it brings back is not wanted any more."""
+        return thread in self._hung.values()
+
     def check(self, what: str) -> None:
         """Raise where a thread still hangs in this from an earlier time."""
         if self._hung and (thread := self._hung.get(what)):
             if thread.is_alive():
                 raise Unavailable(Reason.TIMEOUT, f"{what} does not answer")
             self._hung.pop(what, None)
+
+
+class Memory:
+    """What does not change while a machine runs undisturbed, so that not every look has to find it out again."""
+
+    def __init__(self) -> None:
+        """Remember nothing."""
+        self._kept: dict[tuple[object, ...], tuple[float, Any]] = {}
+        self._most = 256
+
+    def get(self, key: tuple[object, ...], now: float) -> Any:
+        """Return what was kept, if it is still good; nothing is None."""
+        until, answer = self._kept.get(key, (now, None))
+        return answer if now < until else None
+
+    def put(self, key: tuple[object, ...], now: float, answer: object) -> None:
+        """Keep an answer; one with a fault in it not for long."""
+        if len(self._kept) >= self._most:
+            # What is asked no more, of a device that is gone, is dropped when it is old.
+            self._kept = {key: kept for key, kept in self._kept.items() if now < kept[0]}
+            self._most = max(256, 2 * len(self._kept))
+        self._kept[key] = now + (KEEP_FAULT_SECONDS if _has_fault(answer) else KEEP_SECONDS), answer
+
+    def forget(self) -> None:
+        """Forget all, for a device or a driver came or went."""
+        # A thread that was left behind may be putting something.
+        self._kept = {}
+
+
+def _has_fault(answer: object) -> bool:
+    if isinstance(answer, Absence):
+        return answer.reason.is_fault
+    if isinstance(answer, tuple):
+        return any(map(_has_fault, answer))
+    return getattr(answer, "fault", None) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +130,33 @@ class Host:
     now: Callable[[], float] = time.time
     note: str = ""
     stuck: Stuck = field(default_factory=Stuck)
+    memory: Memory = field(default_factory=Memory)
+
+    @overload
+    def keep(self, question: Callable[..., Iterator[Answer]], *arguments: Hashable) -> tuple[Answer, ...]: ...
+
+    @overload
+    def keep(self, question: Callable[..., Answer], *arguments: Hashable) -> Answer: ...
+
+    def keep(self, question: Callable[..., Any], *arguments: Hashable) -> Any:
+        """Ask about the machine's layout, ``question(host, *arguments)``, or return what it said not long ago.
+
+        For what is no reading: names, sizes, limits, where things are. What a generator yields is kept as a tuple.
+        """
+        key = (question, *arguments)
+        now = self.clock()
+        answer = self.memory.get(key, now)
+        if answer is None:
+            answer = question(self, *arguments)
+            if isinstance(answer, Iterator):
+                answer = tuple(answer)
+            if not self.stuck.has_left_behind(threading.current_thread()):
+                self.memory.put(key, now, answer)
+        return answer
 
     def text(self, path: str) -> str:
         """Return one small kernel file as text, without the white space around it."""
-        return self.content(path).strip()
+        return self._ask(self.tree.read, path).decode(errors="replace").strip()
 
     def content(self, path: str) -> str:
         """Return one kernel file as text."""
@@ -152,6 +220,6 @@ def natural(name: str) -> list[tuple[bool, int, str]]:
 def parse_integer(text: str) -> int:
     """Turn decimal text into a number; anything else is garbage, and the message shows it."""
     # int() would take "1_000", " 12 " and other alphabets' digits.
-    if not re.fullmatch(r"[+-]?[0-9]{1,40}", text):
+    if not _INTEGER.fullmatch(text):
         raise ValueError(f"not a number: {text[:60]!r}")
     return int(text)

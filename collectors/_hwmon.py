@@ -39,22 +39,7 @@ class Chip:
         A channel without a label, or with one that another channel bears too, goes by its own name: ``power7``.
         One whose label cannot be read is not named after its number, or it would pass for another.
         """
-        found = Channels()
-        try:
-            names = host.list(self.path)
-        except (OSError, Unavailable) as error:
-            found.fault = error
-            return found
-        for name in names:
-            if not (match := _INPUT.fullmatch(name)) or match[1] != kind:
-                continue
-            channel = name.removesuffix("_input")
-            label, fault = _word(host, f"{self.path}/{channel}_label")
-            if fault:
-                found.fault = fault
-            else:
-                found[channel if not label or label in found else label] = f"{self.path}/{channel}"
-        return found
+        return host.keep(_channels, self.path, kind)
 
 
 class Channels(dict[str, str]):
@@ -63,8 +48,31 @@ class Channels(dict[str, str]):
     fault: OSError | Unavailable | None = None
 
 
+def _channels(host: Host, path: str, kind: str) -> Channels:
+    found = Channels()
+    try:
+        names = host.list(path)
+    except (OSError, Unavailable) as error:
+        found.fault = error
+        return found
+    for name in names:
+        if not (match := _INPUT.fullmatch(name)) or match[1] != kind:
+            continue
+        channel = name.removesuffix("_input")
+        label, fault = _word(host, f"{path}/{channel}_label")
+        if fault:
+            found.fault = fault
+        else:
+            found[channel if not label or label in found else label] = f"{path}/{channel}"
+    return found
+
+
 def chips(host: Host) -> tuple[Chip, ...]:
     """Return every chip of the machine, in the order of its numbers."""
+    return host.keep(_chips)
+
+
+def _chips(host: Host) -> tuple[Chip, ...]:
     try:
         names = host.list(_CLASS)
     except (OSError, Unavailable):

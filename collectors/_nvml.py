@@ -119,6 +119,7 @@ class Nvml:
         self._init_deadline = init_deadline
         self._call_deadline = call_deadline
         self._lock = threading.Lock()
+        self._session = 0
         self._ready = False
         self._ready_since = 0.0
         self._refused: dict[tuple[object, ...], str] = {}
@@ -126,6 +127,11 @@ class Nvml:
         self._retry_at = 0.0
         self._back_off = _SHORTEST_BACK_OFF
         self._worker: _Worker | None = None
+
+    @property
+    def session(self) -> int:
+        """The number of this session with the driver; what was learnt in one may not hold in the next."""
+        return self._session
 
     def call(self, function: str, device: int | None = None, *arguments: str) -> Any:
         """Call one NVML function and return what it says, or raise `NvmlError`."""
@@ -168,6 +174,7 @@ class Nvml:
             self._lose(error)
             raise
         self._ready, self._ready_since = True, self._clock()
+        self._session += 1
         # A driver that came back may be another version, which supports other calls.
         self._refused.clear()
 

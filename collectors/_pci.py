@@ -154,18 +154,27 @@ def declare(section: Section, device: str) -> Declared:
 
 def read_link(host: Host, declared: Declared, device: str, entity: str) -> Iterator[Item]:
     """Yield link and errors of the device in one directory of sysfs."""
-    for which, link, generation, lanes in (
-        ("current", declared.link, declared.generation, declared.lanes),
-        ("max", declared.link_max, declared.generation_max, declared.lanes_max),
-    ):
-        speed = once(partial(_trained, host, f"{device}/{which}_link_speed"))
-        width = once(partial(_trained, host, f"{device}/{which}_link_width"))
-        yield state(link, partial(_link, speed, width), entity)
-        yield measure(generation, partial(_generation, speed), entity)
-        yield measure(lanes, partial(_lanes, width), entity)
+    yield from _current(host, declared, device, entity)
+    yield from host.keep(_most, declared, device, entity)
     for severity in AER_SEVERITIES:
         path = f"{device}/aer_dev_{severity}"
         yield measure(declared.errors, partial(_aer, host, path), entity, (severity,), source=path)
+
+
+def _current(host: Host, declared: Declared, device: str, entity: str) -> Iterator[Item]:
+    speed = once(partial(_trained, host, f"{device}/current_link_speed"))
+    width = once(partial(_trained, host, f"{device}/current_link_width"))
+    yield state(declared.link, partial(_link, speed, width), entity)
+    yield measure(declared.generation, partial(_generation, speed), entity)
+    yield measure(declared.lanes, partial(_lanes, width), entity)
+
+
+def _most(host: Host, declared: Declared, device: str, entity: str) -> Iterator[Item]:
+    speed = once(partial(_trained, host, f"{device}/max_link_speed"))
+    width = once(partial(_trained, host, f"{device}/max_link_width"))
+    yield state(declared.link_max, partial(_link, speed, width), entity)
+    yield measure(declared.generation_max, partial(_generation, speed), entity)
+    yield measure(declared.lanes_max, partial(_lanes, width), entity)
 
 
 def _trained(host: Host, path: str) -> str:

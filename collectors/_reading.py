@@ -159,7 +159,8 @@ class NoData(Unavailable):
     """The machine has nothing at all for this collector to read."""
 
 
-@dataclass(frozen=True, slots=True)
+# Declarations are told apart by identity: each is made once, and a beat looks some hundred of them up.
+@dataclass(frozen=True, slots=True, eq=False)
 class Section:
     """One part of the document: a single object, or a list of entities.
 
@@ -178,7 +179,7 @@ class Section:
     exported: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Quantity:
     """A number that this agent may report, in a base unit.
 
@@ -215,7 +216,7 @@ class Quantity:
         return f"{self.key}_total" if self.kind is Kind.COUNTER else self.key
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Property:
     """A fact that is no number to calculate with: a name, a version, a state.
 

@@ -204,12 +204,12 @@ class MemoryTree:
 
     def read(self, path: str) -> bytes:
         """Return the content of one file, or raise what its fault says."""
-        node, _ = self._walk(path)
+        node, _ = self._found.get(path) or self._walk(path)
+        if isinstance(node, bytes):
+            return node
         if isinstance(node, Fault):
             node.strike(path)
-        if not isinstance(node, bytes):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
-        return node
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
 
     def list(self, path: str) -> list[str]:
         """Return the names in one directory."""

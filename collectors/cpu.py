@@ -361,8 +361,40 @@ class Caches:
         return sum(_given(cache.size) for cache in caches)
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What changes with hot-plug only: all that is said of cores at rest, and which of them to ask further.
+
+    ``clocked`` are the cores whose clock a driver reports, with the highest it can have, in hertz, if that is known.
+    """
+
+    items: tuple[Item, ...]
+    online: tuple[int, ...]
+    clocked: Mapping[int, float | None]
+
+    @property
+    def fault(self) -> Absence | None:
+        """What went wrong, if anything did, so that it is tried again soon."""
+        return next((item for item in self.items if isinstance(item, Absence) and item.reason.is_fault), None)
+
+
 def read(host: Host) -> Iterator[Item]:
     """Yield what there is to say of each core, of each cluster, and of all cores together."""
+    layout = host.keep(_layout)
+    yield from layout.items
+    times = _attempt(lambda: parse_stat(host.content(_STAT)))
+    for cpu in layout.online:
+        if cpu in layout.clocked:
+            yield _clock(host, cpu, layout.clocked[cpu])
+        yield from _usage(cpu, times)
+    loads = _attempt(lambda: parse_loadavg(host.text(_LOADAVG)))
+    yield measure(LOAD1, lambda: _given(loads)[0])
+    yield measure(LOAD5, lambda: _given(loads)[1])
+    yield measure(LOAD15, lambda: _given(loads)[2])
+
+
+def _layout(host: Host) -> Layout:
+    items: list[Item] = []
     processors = _attempt(lambda: parse_cpuinfo(host.content(_CPUINFO)))
     present = _attempt(lambda: parse_cpulist(host.text(f"{_CPUS}/present")))
     if isinstance(processors, Exception) and isinstance(present, Exception):
@@ -373,7 +405,6 @@ def read(host: Host) -> Iterator[Item]:
     # An offline core is present and not in /proc/cpuinfo. Without that file nobody says which, so each is asked.
     online: Collection[int] = known.keys() or set(cpus)
 
-    times = _attempt(lambda: parse_stat(host.content(_STAT)))
     caches = _caches(host, online)
     clusters = {cache.cpus: number for number, cache in enumerate(caches.named("l3"))}
     has_cpufreq = any(host.exists(f"{_CPUS}/cpu{cpu}/cpufreq") for cpu in online)
@@ -382,52 +413,54 @@ def read(host: Host) -> Iterator[Item]:
     by_clock = bool(known) and not any(processor.is_named for processor in known.values()) and is_gb10(host)
 
     types: dict[int, CoreType] = {}
+    clocked: dict[int, float | None] = {}
     for cpu in cpus:
         entity = str(cpu)
         if cpu not in online:
-            offline = Unavailable(Reason.NO_DATA, "the core is offline")
-            yield state(ONLINE, lambda: False, entity)
-            yield state(CORE_TYPE, lambda: CoreType.UNKNOWN, entity)
-            yield from (absent(of, offline, entity) for of in _OF_ONLINE_CORES)
+            items += _offline(entity)
             continue
         maximum, *cpufreq = _cpufreq(host, cpu) if has_cpufreq else _no_cpufreq(entity)
+        highest = maximum.value if isinstance(maximum, Reading) else None
+        if has_cpufreq:
+            clocked[cpu] = highest
         if isinstance(processors, Exception):
-            yield from (absent(of, processors, entity) for of in (ONLINE, CORE_TYPE, MODEL, REVISION))
+            items += (absent(of, processors, entity) for of in (ONLINE, CORE_TYPE, MODEL, REVISION))
         else:
             processor = processors[cpu]
             types[cpu] = hybrid.get(cpu, processor.core_type)
-            if by_clock and isinstance(maximum, Reading):
-                types[cpu] = _type_by_clock(maximum.value)
-            yield from _identity(entity, processor, types[cpu])
-        yield maximum
-        yield from cpufreq
-        yield from _place(cpu, caches, clusters)
-        yield from _usage(cpu, times)
+            if by_clock and highest is not None:
+                types[cpu] = _type_by_clock(highest)
+            items += _identity(entity, processor, types[cpu])
+        items += (maximum, *cpufreq, *_place(cpu, caches, clusters))
 
     for number, cache in enumerate(caches.named("l3")):
-        yield from _cluster(str(number), cache, types)
+        items += _cluster(str(number), cache, types)
 
-    yield measure(CORES_PRESENT, lambda: len(_given(present)))
-    yield measure(CORES_ONLINE, lambda: len(_given(processors)))
+    items.append(measure(CORES_PRESENT, lambda: len(_given(present))))
+    items.append(measure(CORES_ONLINE, lambda: len(_given(processors))))
     for of, core_type in ((PERFORMANCE_CORES, CoreType.PERFORMANCE), (EFFICIENCY_CORES, CoreType.EFFICIENCY)):
         if isinstance(processors, Exception):
-            yield absent(of, processors)
+            items.append(absent(of, processors))
         else:
-            yield measure(of, partial(_count, types, online, core_type))
+            items.append(measure(of, partial(_count, types, online, core_type)))
     for name in ("l1d", "l1i", "l2", "l3"):
         total = measure(CACHE, partial(caches.total, name), labels=(name,))
-        yield replace(total, quality=Quality.DERIVED) if isinstance(total, Reading) else total
-    yield from _system(host)
+        items.append(replace(total, quality=Quality.DERIVED) if isinstance(total, Reading) else total)
+    items += _system(host)
+    return Layout(tuple(items), tuple(cpu for cpu in cpus if cpu in online), clocked)
+
+
+def _offline(entity: str) -> Iterator[Item]:
+    why = Unavailable(Reason.NO_DATA, "the core is offline")
+    yield state(ONLINE, lambda: False, entity)
+    yield state(CORE_TYPE, lambda: CoreType.UNKNOWN, entity)
+    yield from (absent(of, why, entity) for of in _OF_ONLINE_CORES)
 
 
 def _system(host: Host) -> Iterator[Item]:
     yield measure(NUMA_NODES, lambda: len(parse_cpulist(host.text(_NODES))))
     yield state(ARCHITECTURE, partial(host.text, _ARCHITECTURE))
     yield state(SOC_ID, partial(host.text, _SOC_ID))
-    loads = _attempt(lambda: parse_loadavg(host.text(_LOADAVG)))
-    yield measure(LOAD1, lambda: _given(loads)[0])
-    yield measure(LOAD5, lambda: _given(loads)[1])
-    yield measure(LOAD15, lambda: _given(loads)[2])
 
 
 def _attempt(ask: Callable[[], Answer]) -> Answer | Exception:
@@ -479,19 +512,20 @@ def _count(types: Mapping[int, CoreType], cpus: Collection[int], core_type: Core
 def _cpufreq(host: Host, cpu: int) -> Iterator[Item]:
     entity = str(cpu)
     above = f"{_CPUS}/cpu{cpu}/cpufreq"
-    maximum = _frequency(host, MAX_FREQUENCY, f"{above}/cpuinfo_max_freq", entity)
-    yield maximum
+    yield _frequency(host, MAX_FREQUENCY, f"{above}/cpuinfo_max_freq", entity)
     yield _frequency(host, MIN_FREQUENCY, f"{above}/cpuinfo_min_freq", entity)
-    reported = _frequency(host, FREQUENCY, f"{above}/scaling_cur_freq", entity)
-    if isinstance(reported, Reading):
-        if isinstance(maximum, Reading) and reported.value > maximum.value:
-            note = f"above cpuinfo_max_freq, {maximum.value / 1e9:.3f} GHz: no core can run at this"
-            reported = replace(reported, quality=Quality.UNTRUSTED, note=note)
-        else:
-            reported = replace(reported, note="reported by the driver, not counted")
-    yield reported
     yield state(GOVERNOR, lambda: host.text(f"{above}/scaling_governor"), entity)
     yield state(DRIVER, lambda: host.text(f"{above}/scaling_driver"), entity)
+
+
+def _clock(host: Host, cpu: int, highest: float | None) -> Item:
+    reported = _frequency(host, FREQUENCY, f"{_CPUS}/cpu{cpu}/cpufreq/scaling_cur_freq", str(cpu))
+    if isinstance(reported, Absence):
+        return reported
+    if highest is not None and reported.value > highest:
+        note = f"above cpuinfo_max_freq, {highest / 1e9:.3f} GHz: no core can run at this"
+        return replace(reported, quality=Quality.UNTRUSTED, note=note)
+    return replace(reported, note="reported by the driver, not counted")
 
 
 def _frequency(host: Host, of: Quantity, path: str, entity: str) -> Reading | Absence:

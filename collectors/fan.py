@@ -35,6 +35,10 @@ SPEED: Final = Quantity(
 _CONSTANT: Final = "constant on a Dell at idle and full load; no fan reports through it"
 
 
+#: The embedded controller, which some of these ask, has better to do.
+EVERY_SECONDS: Final = 5.0
+
+
 def read(host: Host) -> Iterator[Item]:
     """Yield the speed of each fan, and what ``acpi_fan`` says in place of one."""
     found = False

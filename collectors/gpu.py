@@ -276,7 +276,8 @@ def read(host: Host) -> Iterator[Item]:
     if count < 1:
         raise NoData(Reason.NO_DEVICE, "the NVIDIA driver answers, but reports no GPU")
     for device in range(count):
-        yield from _identity(nvml, device)
+        # A session that is new may be one with another driver.
+        yield from host.keep(_identity, device, nvml.session)
         condition = list(_condition(nvml, device))
         yield from condition
         yield from _power(nvml, device)
@@ -284,8 +285,9 @@ def read(host: Host) -> Iterator[Item]:
         yield from _processes(host, device, is_busy=is_busy)
 
 
-def _identity(nvml: Nvml, device: int) -> Iterator[Item]:
+def _identity(host: Host, device: int, _session: int) -> Iterator[Item]:
     gpu = str(device)
+    nvml = host.nvml
     call = nvml.call
     yield state(NAME, lambda: parse_text(call("nvmlDeviceGetName", device)), gpu)
     yield state(ARCHITECTURE, lambda: parse_architecture(call("nvmlDeviceGetArchitecture", device)), gpu)

@@ -292,16 +292,33 @@ _USB: Final = re.compile(r"/usb[0-9]+/")
 
 
 @dataclass(frozen=True, slots=True)
-class Interface:
-    """One interface, with what more than one question needs to know of it."""
+class Hardware:
+    """What stands behind an interface, and does not change while it is there."""
 
     name: str
     device: str
     address: str
     pci_id: Callable[[], str]
-    operstate: Callable[[], str]
     kind: Fact | Absence
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """One interface, with what more than one question needs to know of it."""
+
+    hardware: Hardware
+    operstate: Callable[[], str]
     link: Fact | Absence
+
+    @property
+    def name(self) -> str:
+        """What the kernel calls it."""
+        return self.hardware.name
+
+    @property
+    def address(self) -> str:
+        """Its PCI address; empty where it is no PCI function itself."""
+        return self.hardware.address
 
     @property
     def path(self) -> str:
@@ -311,11 +328,16 @@ class Interface:
     @property
     def is_connectx7(self) -> bool:
         """Whether it is one of the four functions of a ConnectX-7."""
-        return isinstance(self.kind, Fact) and self.kind.value == "connectx7"
+        kind = self.hardware.kind
+        return isinstance(kind, Fact) and kind.value == "connectx7"
 
     def link_is(self, word: str) -> bool:
         """Whether its link is known to be ``up``, or ``down``."""
         return isinstance(self.link, Fact) and self.link.value == word
+
+
+#: A link that goes up or down, which udev does not report, shows within this time.
+EVERY_SECONDS: Final = 2.0
 
 
 def read(host: Host) -> Iterator[Item]:
@@ -323,7 +345,7 @@ def read(host: Host) -> Iterator[Item]:
     spark = is_gb10(host)
     names = [name for name in host.list(_NET) if host.exists(f"{_NET}/{name}/device")]
     interfaces = [_interface(host, name) for name in names]
-    functions = once(lambda: _count_functions(host, interfaces))
+    functions = once(lambda: host.keep(_count_functions))
     cages: dict[int, list[Interface]] = {}
     for interface in interfaces:
         if spark and interface.is_connectx7:
@@ -341,6 +363,13 @@ def read(host: Host) -> Iterator[Item]:
 
 def _interface(host: Host, name: str) -> Interface:
     path = f"{_NET}/{name}"
+    operstate = once(lambda: host.text(f"{path}/operstate"))
+    link = state(LINK, lambda: _link(host, path, operstate), name)
+    return Interface(host.keep(_hardware, name), operstate, link)
+
+
+def _hardware(host: Host, name: str) -> Hardware:
+    path = f"{_NET}/{name}"
     try:
         device = host.real(f"{path}/device")
     except OSError:  # it was unplugged as we looked
@@ -353,16 +382,8 @@ def _interface(host: Host, name: str) -> Interface:
     pci_id = once(
         lambda: parse_pci_id(host.text(f"{path}/device/vendor"), host.text(f"{path}/device/device")) if address else ""
     )
-    operstate = once(lambda: host.text(f"{path}/operstate"))
-    return Interface(
-        name,
-        device,
-        address,
-        pci_id,
-        operstate,
-        kind=state(KIND, lambda: _kind(host, path, device, pci_id), name),
-        link=state(LINK, lambda: _link(host, path, operstate), name),
-    )
+    kind = state(KIND, lambda: _kind(host, path, device, pci_id), name)
+    return Hardware(name, device, address, pci_id, kind)
 
 
 def _kind(host: Host, path: str, device: str, pci_id: Callable[[], str]) -> str:
@@ -386,23 +407,28 @@ def _link(host: Host, path: str, operstate: Callable[[], str]) -> str:
 
 def _identity(host: Host, interface: Interface, cages: Mapping[int, list[Interface]]) -> Iterator[Item]:
     name, path = interface.name, interface.path
-    yield interface.kind
-    yield state(DRIVER, partial(host.link, f"{path}/device/driver"), name)
-    yield state(DRIVER_VERSION, partial(host.text, f"{path}/device/driver/module/version"), name)
+    yield from host.keep(_described, name)
     yield interface.link
     yield state(OPERSTATE, interface.operstate, name)
     yield measure(SPEED, partial(_speed, host, interface), name)
     yield state(DUPLEX, partial(_duplex, host, interface), name)
     yield measure(MTU, partial(host.integer, f"{path}/mtu"), name)
-    yield state(ADDRESS, partial(host.text, f"{path}/address"), name)
-    if interface.address:
-        yield Fact(PCI, interface.address, name)
-        yield state(PCI_ID, interface.pci_id, name)
-        yield state(PCI_NAME, partial(_pci_name, host, interface), name)
     for cage, twins in cages.items():
         if interface in twins:
             yield Fact(CAGE, cage, name)
             yield state(TWIN, partial(_twin, interface, twins), name)
+
+
+def _described(host: Host, name: str) -> Iterator[Item]:
+    hardware, path = host.keep(_hardware, name), f"{_NET}/{name}"
+    yield hardware.kind
+    yield state(DRIVER, partial(host.link, f"{path}/device/driver"), name)
+    yield state(DRIVER_VERSION, partial(host.text, f"{path}/device/driver/module/version"), name)
+    yield state(ADDRESS, partial(host.text, f"{path}/address"), name)
+    if hardware.address:
+        yield Fact(PCI, hardware.address, name)
+        yield state(PCI_ID, hardware.pci_id, name)
+        yield state(PCI_NAME, partial(_pci_name, host, hardware), name)
 
 
 def _function(address: str) -> int:
@@ -430,8 +456,8 @@ def _duplex(host: Host, interface: Interface) -> str:
     return parse_duplex(host.text(f"{interface.path}/duplex"))
 
 
-def _pci_name(host: Host, interface: Interface) -> str:
-    known = host.udev.properties(interface.device)
+def _pci_name(host: Host, hardware: Hardware) -> str:
+    known = host.udev.properties(hardware.device)
     names = (known.get("ID_VENDOR_FROM_DATABASE"), known.get("ID_MODEL_FROM_DATABASE"))
     if not any(names):
         raise Unavailable(Reason.NO_DATA, "udev does not name it")
@@ -506,17 +532,14 @@ def _connectx7(
         yield Fact(HOTPLUG_MARKER, marker)
 
 
-def _count_functions(host: Host, interfaces: list[Interface]) -> int:
+def _count_functions(host: Host) -> int:
     addresses = host.list(_PCI)
     if not addresses:
         raise Unavailable(Reason.NOT_FOUND, f"{_PCI} is empty")
-    known = {interface.address: interface.pci_id for interface in interfaces}
-    return sum(_is_connectx7(host, address, known.get(address)) for address in addresses)
+    return sum(_is_connectx7(host, address) for address in addresses)
 
 
-def _is_connectx7(host: Host, address: str, pci_id: Callable[[], str] | None) -> bool:
-    if pci_id:
-        return pci_id() == _CONNECTX7
+def _is_connectx7(host: Host, address: str) -> bool:
     try:
         vendor = host.text(f"{_PCI}/{address}/vendor")
         return vendor == _MELLANOX and parse_pci_id(vendor, host.text(f"{_PCI}/{address}/device")) == _CONNECTX7

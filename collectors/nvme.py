@@ -163,6 +163,10 @@ _STAT: Final = (
 _OLDEST_STAT: Final = 11
 
 
+#: Each temperature is an admin command to the drive.
+EVERY_SECONDS: Final = 10.0
+
+
 def read(host: Host) -> Iterator[Item]:
     """Yield what each NVMe drive is and does."""
     drives = [name for name in host.list(_CLASS) if _CONTROLLER.fullmatch(name)]

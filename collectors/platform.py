@@ -114,6 +114,10 @@ _ASSIGNMENT: Final = re.compile(r"""^\s*(?:export\s+)?([A-Z][A-Z0-9_]*)=(?:"([^"
 _DRIVER_VERSION: Final = re.compile(r"Kernel Module(?: for \S+)?\s+([0-9]+(?:\.[0-9]+)+)\b")
 
 
+#: What a machine is changes with an update of its software at most.
+EVERY_SECONDS: Final = 10.0
+
+
 def read(host: Host) -> Iterator[Item]:
     """Yield what this machine is; never absent, for each machine is something."""
     release = once(lambda: parse_assignments(host.content("/etc/dgx-release")))

@@ -246,9 +246,7 @@ def read(host: Host) -> Iterator[Item]:
     if chip is None:
         raise _no_chip(host, found)
     powers = chip.channels(host, "power")
-    files = host.list(chip.path)
-    has_caps = any(f"{powers[name].rpartition('/')[2]}_cap" in files for name in _LIMITS if name in powers)
-    meaning = dialect(chip.name, powers, has_caps=has_caps)
+    meaning = host.keep(_meaning, chip)
     yield Fact(DRIVER, chip.name)
     yield Fact(VARIANT, meaning.variant)
     for label, quantity in {**_COMMON, **meaning.rails}.items():
@@ -262,6 +260,13 @@ def read(host: Host) -> Iterator[Item]:
     yield from _limits(host, chip, powers, meaning)
     yield from _energies(host, chip)
     yield from _untrusted(host, chip, powers)
+
+
+def _meaning(host: Host, chip: Chip) -> Dialect:
+    powers = chip.channels(host, "power")
+    files = host.list(chip.path)
+    has_caps = any(f"{powers[name].rpartition('/')[2]}_cap" in files for name in _LIMITS if name in powers)
+    return dialect(chip.name, powers, has_caps=has_caps)
 
 
 def _no_chip(host: Host, others: Iterable[Chip]) -> Unavailable:
@@ -312,7 +317,7 @@ def _untrusted(host: Host, chip: Chip, powers: Mapping[str, str]) -> Iterator[It
             yield _signal(host, f"{chip.name} {label}", f"{prefix}_input", why)
     for name, why in _UNTRUSTED_STATUS.items():
         # In the hwmon directory itself, where the driver's extra attribute group puts them.
-        if host.exists(f"{chip.path}/{name}"):
+        if host.keep(Host.exists, f"{chip.path}/{name}"):
             yield _signal(host, f"{chip.name} {name}", f"{chip.path}/{name}", why)
     for label, prefix in chip.channels(host, "temp").items():
         yield _signal(host, f"{chip.name} temperature {label}", f"{prefix}_input", _TEMPERATURE_WHY)
@@ -329,7 +334,7 @@ def _micro(host: Host, path: str) -> float:
 def _register_joules(host: Host, prefix: str) -> float:
     overflow = f"{prefix}_overflow_raw"
     # Only aien_spbm has it; a counter that overflowed says nothing.
-    if host.exists(overflow) and host.integer(overflow):
+    if host.keep(Host.exists, overflow) and host.integer(overflow):
         raise Unavailable(Reason.OVERFLOW, overflow)
     return parse_register(host.text(f"{prefix}_input"))
 

@@ -144,27 +144,27 @@ def read(host: Host) -> Iterator[Item]:
 
 def _everything(host: Host) -> Iterator[Item]:
     types: set[str] = set()
-    for zone in host.glob("/sys/class/thermal/thermal_zone*"):
+    for zone in host.keep(Host.glob, "/sys/class/thermal/thermal_zone*"):
         name = zone.rpartition("/")[2]
-        type_ = state(TYPE, partial(host.text, f"{zone}/type"), name)
-        if isinstance(type_, Fact):
-            types.add(str(type_.value).replace("-", "_"))
-        yield type_
-        yield from _zone(host, zone, name)
+        for item in host.keep(_zone, zone, name):
+            if isinstance(item, Fact) and item.of is TYPE:
+                types.add(str(item.value).replace("-", "_"))
+            yield item
+        yield _degrees(host, TEMPERATURE, f"{zone}/temp", name)
     for chip in chips(host):
         # The thermal core repeats its zones as one chip for each type, so named.
         if chip.name and chip.name not in _READ_ELSEWHERE and chip.name not in types:
             yield from _chip(host, chip)
-    for device in host.glob("/sys/class/thermal/cooling_device*"):
+    for device in host.keep(Host.glob, "/sys/class/thermal/cooling_device*"):
         yield from _cooling_device(host, device)
 
 
 def _zone(host: Host, zone: str, name: str) -> Iterator[Item]:
+    yield state(TYPE, partial(host.text, f"{zone}/type"), name)
     acpi_path = state(ACPI_PATH, partial(host.text, f"{zone}/device/path"), name)
     yield acpi_path
     if isinstance(acpi_path, Fact) and (place := _PLACES.get(str(acpi_path.value).rpartition(".")[2])):
         yield Fact(PLACE, place, name)
-    yield _degrees(host, TEMPERATURE, f"{zone}/temp", name)
     critical_is_known = False
     for entry in host.list(zone):
         if not (trip := _TRIP_TYPE.fullmatch(entry)):
@@ -187,19 +187,28 @@ def _chip(host: Host, chip: Chip) -> Iterator[Item]:
         sensor = f"{chip.identity}/{label}"
         yield Fact(TYPE, chip.name, sensor)
         yield _degrees(host, TEMPERATURE, f"{path}_input", sensor)
-        if host.exists(f"{path}_crit"):
-            yield _degrees(host, CRITICAL, f"{path}_crit", sensor)
+        yield from host.keep(_critical, path, sensor)
+
+
+def _critical(host: Host, path: str, sensor: str) -> Iterator[Item]:
+    if host.exists(f"{path}_crit"):
+        yield _degrees(host, CRITICAL, f"{path}_crit", sensor)
 
 
 def _cooling_device(host: Host, device: str) -> Iterator[Item]:
     name = device.rpartition("/")[2]
-    kind = state(COOLING_TYPE, partial(host.text, f"{device}/type"), name)
+    kind, most = host.keep(_cooling_kind, device, name)
     yield kind
-    yield measure(STATE_MAX, partial(host.integer, f"{device}/max_state"), name)
+    yield most
     if isinstance(kind, Fact) and kind.value in _POLLS_CONTROLLER:
         yield Absence(STATE, Reason.NOT_ASKED, "each read would poll the embedded controller", name)
     else:
         yield measure(STATE, partial(host.integer, f"{device}/cur_state"), name)
+
+
+def _cooling_kind(host: Host, device: str, name: str) -> Iterator[Item]:
+    yield state(COOLING_TYPE, partial(host.text, f"{device}/type"), name)
+    yield measure(STATE_MAX, partial(host.integer, f"{device}/max_state"), name)
 
 
 def _degrees(host: Host, of: Quantity, path: str, sensor: str, *labels: str) -> Reading | Absence:

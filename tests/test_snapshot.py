@@ -168,7 +168,7 @@ def test_a_look_tells_the_machines_time() -> None:
     machine, _ = _machine()
     clock = count(100)
     snapshot = _look(replace(machine, clock=lambda: float(next(clock)), now=lambda: 1.8e9), first=FINE, second=FINE)
-    assert [100.0, 101.0] == [visit.at for visit in snapshot.visits]
+    assert [101.0, 102.0] == [visit.at for visit in snapshot.visits]
     assert snapshot.visits[1].at < snapshot.at
     assert 1.8e9 == snapshot.taken_at
     assert all(visit.seconds >= 0 for visit in snapshot.visits)
