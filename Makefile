@@ -5,7 +5,7 @@ PYTHON ?=
 # Further versions that the tests run on where they are found, besides the one of $(VENV).
 OTHERS ?= $(shell scripts/pythons.sh)
 
-.PHONY: run test test-this lint bench demos golden clean
+.PHONY: run test test-this lint bench demos golden metrics deb clean
 
 run: $(VENV)/ready
 	@sh scripts/first-look.sh $(VENV)/bin/spark-agent
@@ -33,6 +33,13 @@ demos: $(VENV)/ready-test
 
 golden: $(VENV)/ready-test
 	@$(VENV)/bin/python -m pytest -q tests/test_golden.py --update-golden
+
+metrics: $(VENV)/ready-test
+	@$(VENV)/bin/python -m pytest -q tests/test_prometheus.py tests/test_metrics_reference.py --update-golden
+
+# dist/spark-agent_VERSION_all.deb, for Ubuntu 24.04, Debian 12 and later.
+deb: $(VENV)/ready
+	@$(VENV)/bin/python packaging/deb/build.py
 
 $(VENV)/ready: pyproject.toml
 	@sh scripts/venv.sh $(VENV) . $(PYTHON)

@@ -80,6 +80,10 @@ COLLAPSED_WATTS: Final = {Scope.SOC: 30.0, Scope.SYSTEM: 40.0}
 
 AT_LIMIT: Final = 0.98
 NEAR_LIMIT: Final = 0.90
+#: How far below a threshold its verdict ends, so that one that hovers there does not flap.
+HYSTERESIS: Final = 0.02
+#: Seconds that a limit of the firmware's may be exceeded: its control loop takes some. The adapter's may not at all.
+OVER_SECONDS: Final = 30.0
 #: No verdict looks back further than this, so an older reading supports none.
 STALE_SECONDS: Final = 30.0
 
@@ -120,22 +124,50 @@ class Headroom:
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """Limits, headroom and verdicts of one look; ``unreadable`` says which limits have a channel but no value."""
+    """Limits, headroom and verdicts of one look; ``unreadable`` says which limits have a channel but no value.
+
+    ``shares`` says how much of each limit is drawn, by its name, and ``over_since`` since when a limit has been
+    exceeded, in seconds of the machine's clock.
+    """
 
     limits: tuple[Limit, ...]
     headroom: Headroom | Unmeasured
     verdicts: Mapping[str, Verdict]
     unreadable: Mapping[str, Absence] = field(default_factory=dict)
+    shares: Mapping[str, float] = field(default_factory=dict)
+    over_since: Mapping[str, float] = field(default_factory=dict)
 
 
-def judge(snapshot: Snapshot, power: Power) -> Budget:
-    """Hold the power that was read against the limits of the same scope."""
+@dataclass(frozen=True, slots=True)
+class _Past:
+    """How one scope stood a look ago, and which limits have been exceeded for long enough to say so."""
+
+    standing: Standing | None
+    over: frozenset[str]
+
+
+def judge(snapshot: Snapshot, power: Power, before: Budget | None = None, *, watching: bool = False) -> Budget:
+    """Hold the power that was read against the limits of the same scope.
+
+    One look judges the moment. Who is ``watching``, look after look, gives the budget of the look before.
+    """
     limits = tuple(_limits(snapshot))
     unreadable = _unreadable(snapshot)
-    system = _verdict(Scope.SYSTEM, power, limits, unreadable)
-    soc = _verdict(Scope.SOC, power, limits, unreadable)
-    verdicts = {"system": system, "soc": soc, "gpu": _gpu_verdict(power, limits, unreadable)}
-    return Budget(limits, _headroom(power, limits, unreadable), verdicts, unreadable)
+    shares = {limit.name: _ratio(limit, against) for limit in limits if (against := _against(limit, power))}
+    since = before.over_since if before else {}
+    over_since = {name: since.get(name, snapshot.at) for name, share in shares.items() if share > 1}
+    patience = OVER_SECONDS if watching else 0.0
+    over = frozenset(name for name, at in over_since.items() if snapshot.at - at >= patience)
+    past = {
+        scope: _Past(before.verdicts[scope].standing if before else None, over) for scope in ("system", "soc", "gpu")
+    }
+    verdicts = {
+        "system": _verdict(Scope.SYSTEM, power, limits, unreadable, past["system"]),
+        "soc": _verdict(Scope.SOC, power, limits, unreadable, past["soc"]),
+        "gpu": _gpu_verdict(power, limits, unreadable, past["gpu"]),
+    }
+    headroom = _headroom(power, limits, unreadable)
+    return Budget(limits, headroom, verdicts, unreadable, shares, over_since)
 
 
 _FIRMWARE_LIMITS: Final = {
@@ -224,7 +256,9 @@ def _headroom(power: Power, limits: tuple[Limit, ...], unreadable: Mapping[str, 
     return min(rooms, key=lambda room: room.watts)
 
 
-def _verdict(scope: Scope, power: Power, limits: tuple[Limit, ...], unreadable: Mapping[str, Absence]) -> Verdict:
+def _verdict(
+    scope: Scope, power: Power, limits: tuple[Limit, ...], unreadable: Mapping[str, Absence], past: _Past
+) -> Verdict:
     known = _known(power, scope)
     if isinstance(known, Unmeasured):
         return _without(known)
@@ -237,7 +271,7 @@ def _verdict(scope: Scope, power: Power, limits: tuple[Limit, ...], unreadable: 
     if scope is Scope.SYSTEM:
         entering = [limit for limit in limits if limit.scope == Scope.DC_INPUT]
         compared += [(limit, against) for limit in entering if (against := _entering(power, limit))]
-    return _compared(compared)
+    return _compared(compared, past)
 
 
 def _entering(power: Power, limit: Limit) -> Measured | None:
@@ -309,10 +343,24 @@ def _held_low(scope: Scope, limits: Iterable[Limit], unreadable: Mapping[str, Ab
     return Verdict(Standing.CAPPED_LOW, f"held at {least.watts:g} W; {why}", evidence, conclusive=False)
 
 
-def _compared(pairs: Iterable[tuple[Limit, Measured]]) -> Verdict:
+def _ratio(limit: Limit, against: Measured) -> float:
     # Rounded, so that 137.2 of 140 W are 98 %.
+    return round(against.value / limit.watts, 6)
+
+
+#: The standings that a threshold separates, the higher first.
+_GRADES: Final = (Standing.OVER_BUDGET, Standing.AT_LIMIT, Standing.NEAR_LIMIT)
+
+
+def _threshold(standing: Standing, threshold: float, past: _Past) -> float:
+    """Return where a standing begins; for a scope that is in it, or above, where it ends."""
+    held = past.standing in _GRADES[: _GRADES.index(standing) + 1]
+    return threshold - HYSTERESIS if held else threshold
+
+
+def _compared(pairs: Iterable[tuple[Limit, Measured]], past: _Past) -> Verdict:
     ratios = sorted(
-        ((round(against.value / limit.watts, 6), limit, against) for limit, against in pairs),
+        ((_ratio(limit, against), limit, against) for limit, against in pairs),
         key=lambda compared: -compared[0],
     )
     if not ratios:
@@ -323,20 +371,26 @@ def _compared(pairs: Iterable[tuple[Limit, Measured]]) -> Verdict:
     )
     ratio, limit, against = ratios[0]
     told = _share(limit, against)
-    if ratio > 1 and limit.scope in (Scope.SYSTEM, Scope.DC_INPUT):
+    if any(_is_over(limit, ratio, past) for ratio, limit, _ in ratios):
         return Verdict(Standing.OVER_BUDGET, f"above its limit: {told}", evidence)
-    if ratio >= AT_LIMIT:
+    if ratio >= _threshold(Standing.AT_LIMIT, AT_LIMIT, past):
         return Verdict(Standing.AT_LIMIT, f"at its limit: {told}", evidence)
-    if ratio > NEAR_LIMIT:
+    if ratio > _threshold(Standing.NEAR_LIMIT, NEAR_LIMIT, past):
         return Verdict(Standing.NEAR_LIMIT, f"near its limit: {told}", evidence)
     return Verdict(Standing.WITHIN, f"nearest limit: {told}", evidence)
+
+
+def _is_over(limit: Limit, ratio: float, past: _Past) -> bool:
+    if limit.scope == Scope.DC_INPUT:
+        return ratio > 1
+    return limit.scope == Scope.SYSTEM and ratio > 1 and limit.name in past.over
 
 
 def _share(limit: Limit, against: Measured) -> str:
     return f"{limit.title}, {against.value:.1f} of {limit.watts:g} W"
 
 
-def _gpu_verdict(power: Power, limits: tuple[Limit, ...], unreadable: Mapping[str, Absence]) -> Verdict:
+def _gpu_verdict(power: Power, limits: tuple[Limit, ...], unreadable: Mapping[str, Absence], past: _Past) -> Verdict:
     both = power.scopes[Scope.GPU_RAIL], power.scopes[Scope.GPU_NVML]
     known = [one for one in both if isinstance(one, Measured)]
     unknown = [one for one in both if isinstance(one, Unmeasured)]
@@ -347,7 +401,7 @@ def _gpu_verdict(power: Power, limits: tuple[Limit, ...], unreadable: Mapping[st
     if all(one.age > STALE_SECONDS for one in known):
         return _stale(known[0])
     if own := [(limit, one) for limit in limits if limit.scope == Scope.GPU_NVML and (one := _against(limit, power))]:
-        return _compared(own)
+        return _compared(own, past)
     drawn = tuple(_drawn(one) for one in known)
     if held := _held_low(Scope.SOC, limits, unreadable):
         return replace(held, reason=f"it shares the SoC's limit: {held.reason}", evidence=(*held.evidence, *drawn))

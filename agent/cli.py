@@ -8,7 +8,8 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,14 +19,20 @@ import click
 from spark_agent.agent import BEAT_SECONDS, __version__
 
 if TYPE_CHECKING:
+    from spark_agent.agent.blackbox import Recording
     from spark_agent.agent.machine import Machine
     from spark_agent.agent.report import Report
+    from spark_agent.agent.service import Place, Step
     from spark_agent.collectors import Collector, Host
 
 UNKNOWN: Final = 3
 USAGE: Final = 64
+CONFIG: Final = 78
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
+
+#: The commands that read the settings.
+CONFIGURED: Final = ("serve",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +71,7 @@ class Target:
 
         machine = self.open()
         if machine and self.at is not None:
-            return report(play(machine, collectors, self.at, self.interval))
+            return play(machine, collectors, self.at, self.interval)
         return report(look(self.host(machine), collectors))
 
     def host(self, machine: "Machine | None") -> "Host":
@@ -80,6 +87,27 @@ class Commands(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002  (click's)
         """Return the commands in the order of this file, which is that of use."""
         return list(self.commands)
+
+
+class Configured(click.Command):
+    """A command with a flag for each setting. The table is read when the command is, not for the others' help."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the settings' flags, then the command's own."""
+        from spark_agent.agent.config import flags
+
+        return [*flags(), *super().get_params(ctx)]
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the settings in groups."""
+        from spark_agent.agent.config import help_groups
+
+        for title, rows in help_groups().items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
+        with formatter.section("Options"):
+            own = (parameter.get_help_record(ctx) for parameter in super().get_params(ctx))
+            formatter.write_dl([record for record in own if record])
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -103,12 +131,25 @@ class Commands(click.Group):
     metavar="SECONDS",
     help="Beat at which --at plays.",
 )
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Settings of `serve`, in TOML.  [default: /etc/spark-agent/spark-agent.toml, if it is there]",
+)
 @click.version_option(__version__, prog_name="spark-agent")
 @click.pass_context
-def commands(context: click.Context, machine: Path | None, demo: str | None, at: float | None, interval: float) -> None:
+def commands(
+    context: click.Context,
+    machine: Path | None,
+    demo: str | None,
+    at: float | None,
+    interval: float,
+    config: Path | None,
+) -> None:
     """Inventory and power of an NVIDIA DGX Spark (GB10), measured apart from estimated.
 
-    Exit codes: 0 ok, 1 warning, 2 critical, 3 unknown, 64 wrong usage.
+    Exit codes: 0 ok, 1 warning, 2 critical, 3 unknown, 64 wrong usage, 78 wrong configuration.
     """
     if machine is not None and demo is not None:
         raise click.UsageError("--machine and --demo exclude each other")
@@ -117,6 +158,8 @@ def commands(context: click.Context, machine: Path | None, demo: str | None, at:
     for option, seconds in (("--at", at), ("--interval", interval)):
         if seconds is not None and not math.isfinite(seconds):
             raise click.BadParameter(f"{seconds} is no number of seconds", param_hint=option)
+    if config is not None and context.invoked_subcommand not in CONFIGURED:
+        raise click.UsageError(f"--config does nothing here: it is for {', '.join(CONFIGURED)}")
     context.obj = Target(machine, demo, at, interval)
 
 
@@ -141,12 +184,12 @@ def _chosen(only: str | None) -> "Mapping[str, Collector]":
 
 
 @commands.command()
-@click.option("--output", "-o", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--output", "-o", type=click.Choice(["table", "json", "prometheus"]), default="table", show_default=True)
 @click.option("--only", metavar="PARTS", help="Only these parts, such as power,nic.")
 @click.option("--private", is_flag=True, help="With serial numbers, MAC addresses and UUIDs (JSON only).")
 @click.pass_obj
 def snapshot(target: Target, output: str, only: str | None, private: bool) -> int:
-    """Show this machine, on one screen or as JSON."""
+    """Show this machine, on one screen, as JSON or as Prometheus reads it."""
     from spark_agent.agent.health import exit_code
 
     if private and output != "json":
@@ -156,6 +199,10 @@ def snapshot(target: Target, output: str, only: str | None, private: bool) -> in
         from spark_agent.exporters.document import document, text
 
         _write(text(document(report, private=private)))
+    elif output == "prometheus":
+        from spark_agent.exporters import prometheus
+
+        click.echo(prometheus.text(report), nl=False)
     else:
         from rich.console import Console
 
@@ -163,6 +210,54 @@ def snapshot(target: Target, output: str, only: str | None, private: bool) -> in
 
         show(report, Console(highlight=False, markup=False, emoji=False))
     return exit_code(report.findings)
+
+
+@commands.command(cls=Configured)
+@click.option("--check-config", is_flag=True, help="Say of each file and directory whether it is fit; start nothing.")
+@click.pass_context
+def serve(context: click.Context, /, check_config: bool, **_: object) -> int:
+    """Watch this machine and answer Prometheus, until SIGTERM; SIGHUP reads the settings again.
+
+    Each flag but --speed may also stand in a TOML file (--config FILE before the command) or in the environment:
+    --log.level is log.level there, and SPARK_AGENT_LOG_LEVEL. A flag wins over the environment, that over the file.
+    """
+    from spark_agent.agent import config, logs
+
+    target: Target = context.obj
+    typed = {
+        name: value
+        for name, value in context.params.items()
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    settings = config.load(config.Sources(context.find_root().params["config"], os.environ, typed))
+    if "speed" in typed and target.machine is None and target.demo is None:
+        raise click.UsageError("--speed plays a recorded machine; name one with --machine or --demo")
+    problems = []
+    for name, problem in config.checks(settings, _read_web_config):
+        if problem:
+            problems.append(problem)
+        elif check_config:
+            click.echo(f"{name}: OK")
+    if problems:
+        raise config.ConfigError(*problems)
+    if check_config:
+        return 0
+    from spark_agent.exporters.daemon import serve as run
+
+    logs.configure(settings.log_level, settings.log_format)
+    config.announce(settings)
+    return run(settings, target)
+
+
+def _read_web_config(path: Path) -> None:
+    """Raise a ConfigError where a web configuration cannot be used."""
+    from spark_agent.agent.config import ConfigError
+    from spark_agent.exporters.web_config import WebConfig, WebConfigError
+
+    try:
+        WebConfig(path)
+    except WebConfigError as error:
+        raise ConfigError(str(error)) from error
 
 
 @commands.command()
@@ -245,6 +340,85 @@ def record(target: Target, out: Path, private: bool, force: bool) -> int:
 
 
 @commands.command()
+@click.option("--file", type=click.Path(path_type=Path), help="This recording, not the newest.")
+@click.option("--list", "listing", is_flag=True, help="List the recordings that are there.")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The daemon's folder.  [default: $STATE_DIRECTORY, or /var/lib/spark-agent]",
+)
+@click.option(
+    "--last",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="SECONDS",
+    help="Only the last seconds.  [default: 60 in the table, otherwise all]",
+)
+@click.option("--output", "-o", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True)
+@click.pass_obj
+def blackbox(
+    target: Target, file: Path | None, listing: bool, state: Path | None, last: float | None, output: str
+) -> int:
+    """Show what this machine did last, and whether it went down without a clean end.
+
+    Of the recordings that `serve` made: the newest without a clean end, or where there is none, the present one.
+    Exit codes: 0 clean, 1 the agent was killed, 2 the machine went down, 3 there is nothing to show.
+    """
+    from spark_agent.agent.blackbox import rings
+    from spark_agent.exporters import blackbox as told
+
+    target.must_be_live("a black box is a file of its own; name one with --file")
+    if file and (listing or state):
+        raise click.UsageError("--file names one recording; --list and --state are about a folder of them")
+    if last is not None and not math.isfinite(last):
+        raise click.BadParameter(f"{last} is no number of seconds", param_hint="--last")
+    if listing and (last is not None or output == "csv"):
+        raise click.UsageError("--list shows no records; it takes neither --last nor --output csv")
+    # systemd may name several folders; the first is the daemon's own.
+    folder = state or Path(os.environ.get("STATE_DIRECTORY", "").split(":")[0] or "/var/lib/spark-agent")
+    recordings = _recordings(target, [file] if file else rings(folder))
+    shown = list(recordings) if listing else _newest(recordings)
+    if not shown:
+        return UNKNOWN
+    if output == "table":
+        from rich.console import Console
+
+        console = Console(highlight=False, markup=False, emoji=False)
+        if listing:
+            told.show_list(shown, console, time.time())
+        else:
+            told.show(shown[0].tail(last or told.SHOWN_SECONDS), console, time.time())
+    elif listing:
+        _write(told.list_text(shown))
+    else:
+        recording = shown[0].tail(last or math.inf)
+        _write(told.csv_text(recording) if output == "csv" else told.text(recording))
+    return max(told.EXIT_CODES[recording.ending.kind] for recording in shown)
+
+
+def _newest(recordings: "Iterator[Recording]") -> "list[Recording]":
+    """Return the newest without a clean end; where all have one, the newest."""
+    clean = []
+    for recording in recordings:
+        if recording.ending.kind.is_unclean:
+            return [recording]
+        clean.append(recording)
+    return clean[:1]
+
+
+def _recordings(target: Target, paths: list[Path]) -> "Iterator[Recording]":
+    """Yield what the black boxes hold; why one cannot be read is said."""
+    from spark_agent.agent.blackbox import BOOT_ID, BlackBoxError, read
+
+    boot_id = target.host(None).text(BOOT_ID)
+    for path in paths:
+        try:
+            yield read(path, boot_id)
+        except BlackBoxError as error:
+            _complain(str(error))
+
+
+@commands.command()
 @click.pass_obj
 def schema(target: Target) -> int:
     """Print the JSON Schema of the document."""
@@ -267,6 +441,104 @@ def demos(target: Target) -> int:
     for name in machine.demos():
         click.echo(f"{name:20} {machine.open_demo(name).host.note}")
     return 0
+
+
+class ServiceCommands(Commands):
+    """The commands on the service; what is in their way is told in one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        from spark_agent.agent.service import ServiceError
+
+        try:
+            return super().invoke(ctx)
+        except ServiceError as error:
+            return _complain(str(error))
+
+
+@commands.group(cls=ServiceCommands)
+@click.pass_obj
+def service(target: Target) -> None:
+    """Install, remove or check the systemd service."""
+    target.must_be_live("a service is installed on this machine")
+
+
+_root = click.option(
+    "--root",
+    type=click.Path(path_type=Path, file_okay=False, resolve_path=True),
+    metavar="FOLDER",
+    help="Work on a system below this folder, and start nothing.",
+)
+_dry_run = click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+
+
+def _place(root: Path | None, *, dry_run: bool) -> "Place":
+    """Return where the service is to be changed, if this user may."""
+    from spark_agent.agent.service import Place, needs_root, needs_systemd
+
+    if root is not None:
+        return Place(root, running=False)
+    needs_systemd()
+    if not dry_run:
+        needs_root(sys.argv[1:])
+    return Place()
+
+
+def _carry_out(steps: "list[Step]", nothing: str, *, dry_run: bool) -> int:
+    """Say each step and do it; a dry run only says."""
+    for step in steps:
+        click.echo(f"would {step.says}" if dry_run else step.says)
+        if not dry_run:
+            step.do()
+    if not steps:
+        click.echo(f"nothing to do: {nothing}")
+    return 0
+
+
+@service.command("install")
+@click.option(
+    "--venv",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="FOLDER",
+    help="Make an environment of its own here, such as /opt/spark-agent.  [default: the one this runs from]",
+)
+@click.option("--socket", is_flag=True, help="Let systemd listen: a scrape during a restart waits, and is not refused.")
+@click.option("--now/--no-start", "start", default=True, help="Start it, or only enable it.", show_default=True)
+@_root
+@_dry_run
+def install_service(venv: Path | None, socket: bool, start: bool, root: Path | None, dry_run: bool) -> int:
+    """Install, enable and start the service. What is so already is left alone."""
+    from spark_agent.agent.service import install
+
+    steps = install(_place(root, dry_run=dry_run), venv=venv, socket=socket, start=start)
+    return _carry_out(steps, "the service is installed", dry_run=dry_run)
+
+
+@service.command("uninstall")
+@click.option("--purge", is_flag=True, help="Remove state, configuration and drop-ins too.")
+@_root
+@_dry_run
+def uninstall_service(purge: bool, root: Path | None, dry_run: bool) -> int:
+    """Stop the service and remove what install made. State and configuration stay."""
+    from spark_agent.agent.service import uninstall
+
+    steps = uninstall(_place(root, dry_run=dry_run), purge=purge)
+    return _carry_out(steps, "the service is not installed", dry_run=dry_run)
+
+
+@service.command("status")
+def service_status() -> int:
+    """Show whether the service runs, where it listens, and whether its beat goes on.
+
+    Exit codes: 0 it is ready, 1 it runs and is not ready, 2 it does not run or answer, 3 it is not installed.
+    """
+    from spark_agent.agent.service import Place, needs_systemd, status
+
+    needs_systemd()
+    standing = status(Place())
+    for name, text in standing.rows:
+        click.echo(f"{name:12}{text}")
+    return standing.severity.exit_code
 
 
 def main() -> None:
@@ -308,8 +580,13 @@ def _run() -> int:
         _drop_output()
         return _complain(f"{error.filename or 'output'}: {error.strerror}")
     except Exception as error:  # the last door
+        from spark_agent.agent.config import ConfigError
         from spark_agent.agent.machine import MachineError
 
+        if isinstance(error, ConfigError):
+            for problem in error.problems:
+                _complain(problem)
+            return CONFIG
         if isinstance(error, MachineError):
             return _complain(str(error))
         if os.environ.get("SPARK_AGENT_DEBUG"):

@@ -4,17 +4,34 @@ Some of them survive restarts in the daemon's state. Those are told as they were
 restarted after kill -9 told lower than before would look like a reset, and Prometheus would count it all once more.
 """
 
+import logging
+import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Final
+
+from spark_agent.agent.budget import AT_LIMIT, Budget
+from spark_agent.agent.inventory import Inventory, changes, inventory
+from spark_agent.agent.snapshot import Snapshot, Status, Visit
+from spark_agent.collectors import Quantity
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two beats beyond which nobody knows what was in between.
+GAP_SECONDS: Final = 5.0
+
+# Seconds between two comparisons of what a collector finds is there, where nothing is reported to come or go.
+_COMPARE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class History:
     """What the daemon counted.
 
-    Of this process: ``beats``, those that came late (``missed_beats``), values refused by metric name and reason, and
-    failed visits by collector. Since the state began: the rest; ``limit_seconds`` is time spent at 98 % of a limit or
-    above, by the limit's name, ``inventory_changes`` counts by collector.
+    Of this process: ``beats``, those that were missed, values refused by metric name and reason, and failed visits by
+    collector. Since the state began: the rest. ``limit_seconds`` is time spent at 98 % of a limit or above, by the
+    limit's name; ``inventory_changes`` counts devices that came, went or changed, by collector.
     """
 
     beats: int = 0
@@ -26,3 +43,96 @@ class History:
     machine_unclean_shutdowns: int = 0
     limit_seconds: Mapping[str, float] = field(default_factory=dict)
     inventory_changes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Kept:
+    """The counts that survive restarts."""
+
+    starts: int = 0
+    unclean_shutdowns: int = 0
+    machine_unclean_shutdowns: int = 0
+    limit_seconds: dict[str, float] = field(default_factory=dict)
+    inventory_changes: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Kept":
+        """Take what was saved; raises `ValueError` where it cannot be that."""
+        try:
+            return cls(
+                int(content["starts"]),
+                int(content["unclean_shutdowns"]),
+                int(content["machine_unclean_shutdowns"]),
+                {str(name): float(seconds) for name, seconds in content["limit_seconds"].items()},
+                {str(name): int(count) for name, count in content["inventory_changes"].items()},
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no counts: {error!r}") from error
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` takes, which later counts do not change."""
+        return {
+            "starts": self.starts,
+            "unclean_shutdowns": self.unclean_shutdowns,
+            "machine_unclean_shutdowns": self.machine_unclean_shutdowns,
+            "limit_seconds": dict(self.limit_seconds),
+            "inventory_changes": dict(self.inventory_changes),
+        }
+
+
+class Ledger:
+    """The one writer of the history.
+
+    Where counts are kept on disk, they run ahead of what is told until `saved` says that they are there.
+    """
+
+    def __init__(self, kept: Kept | None = None) -> None:
+        """Go on from the counts of earlier starts, if they are kept."""
+        self.kept = kept or Kept()
+        self._told: Mapping[str, Any] | None = self.kept.to_json() if kept else None
+        self._beats = self._missed = 0
+        self._rejected: Counter[tuple[str, str]] = Counter()
+        self._failures: Counter[str] = Counter()
+        self._last: Snapshot | None = None
+        self._inventories: dict[str, tuple[float, Inventory | None]] = {}
+
+    def miss(self, beats: int) -> None:
+        """Count beats that did not take place."""
+        self._missed += beats
+
+    def saved(self, content: Mapping[str, Any]) -> None:
+        """Tell from now on what was saved."""
+        self._told = content
+
+    def note(self, snapshot: Snapshot, budget: Budget, *, is_disturbed: bool = False) -> History:
+        """Count one beat, and return the history with it; ``is_disturbed`` is when something came or went."""
+        self._beats += 1
+        before, self._last = self._last, snapshot
+        seen = {visit.collector: visit for visit in before.visits} if before else {}
+        for visit in snapshot.visits:
+            if visit is not seen.get(visit.collector):
+                self._note_visit(visit, is_disturbed=is_disturbed)
+        if before and (seconds := snapshot.at - before.at) <= GAP_SECONDS:
+            limit_seconds = self.kept.limit_seconds
+            for name, share in budget.shares.items():
+                limit_seconds[name] = limit_seconds.get(name, 0.0) + (seconds if share >= AT_LIMIT else 0.0)
+        told = self._told or self.kept.to_json()
+        return History(self._beats, self._missed, dict(self._rejected), dict(self._failures), **told)
+
+    def _note_visit(self, visit: Visit, *, is_disturbed: bool) -> None:
+        if visit.status is Status.FAILED:
+            self._failures[visit.collector] += 1
+        for item in visit.rejected:
+            self._rejected[item.of.name if isinstance(item.of, Quantity) else item.of.key, item.reason.value] += 1
+        at, before = self._inventories.get(visit.collector, (-math.inf, None))
+        # One that failed says nothing of what is there.
+        if visit.status is not Status.FAILED and (is_disturbed or visit.at - at >= _COMPARE_SECONDS):
+            self._compare(visit, before)
+
+    def _compare(self, visit: Visit, before: Inventory | None) -> None:
+        now = inventory(visit)
+        self._inventories[visit.collector] = visit.at, now
+        for change in changes(before, now) if before is not None else ():
+            log.info("inventory: %s", change)
+            counts = self.kept.inventory_changes
+            counts[visit.collector] = counts.get(visit.collector, 0) + 1

@@ -214,14 +214,18 @@ class Machine:
         )
         self.play(0.0)
 
-    def play(self, t: float) -> None:
-        """Move the machine's clock, and apply every step of the timeline up to it."""
+    def play(self, t: float) -> bool:
+        """Move the machine's clock, and apply every step of the timeline up to it.
+
+        Says whether something came or went on the way, which a live machine's udev would have reported.
+        """
         self.t = t
+        is_disturbed = False
         while self._done < len(self._steps) and self._steps[self._done].t <= t:
             step = self._steps[self._done]
             self._done += 1
             for path, text in step.root.items():
-                _put(self._tree, path, None if text is None else text.encode(), step.where)
+                is_disturbed |= _put(self._tree, path, None if text is None else text.encode(), step.where)
             for path, name in step.errors.items():
                 if name is None:
                     self._tree.heal(f"/{path}")
@@ -229,6 +233,7 @@ class Machine:
                     _put(self._tree, path, Fault(name), step.where)
             if isinstance(self._library, RecordedNvml):
                 self._library.merge(step.nvml)
+        return is_disturbed
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,9 +381,9 @@ def _leads_out(name: str, to: str, tree: MemoryTree) -> bool:
     return posixpath.normpath(f"{posixpath.dirname(name)}/{to}").split("/")[0] != "root"
 
 
-def _put(tree: MemoryTree, path: str, node: Node | None, where: str) -> None:
+def _put(tree: MemoryTree, path: str, node: Node | None, where: str) -> bool:
     try:
-        tree.put(path, node)
+        return tree.put(path, node)
     except ValueError as error:
         raise MachineError(f"{where}: {error}") from error
 

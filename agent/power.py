@@ -114,7 +114,7 @@ def understand(snapshot: Snapshot) -> Power:
             for reading in snapshot.readings(of)
         )
         + tuple(_measured(snapshot, reading, "gpu") for reading in snapshot.readings(gpu.ENERGY)),
-        tuple(item for item in snapshot.items() if isinstance(item, Reading) and item.quality is Quality.UNTRUSTED),
+        tuple(reading for visit in snapshot.visits for reading in visit.untrusted),
     )
 
 

@@ -1,8 +1,10 @@
 """What the exporters see: one look, what it says of power, the verdicts on it, and the findings."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
-from spark_agent.agent.budget import Budget, judge
+from spark_agent.agent.budget import STALE_SECONDS, Budget, judge
 from spark_agent.agent.health import Finding, findings
 from spark_agent.agent.history import History
 from spark_agent.agent.power import Power, understand
@@ -11,17 +13,28 @@ from spark_agent.agent.snapshot import Snapshot
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that an exporter may know; a ``history`` only the daemon has."""
+    """All that an exporter may know. A ``history`` only the daemon has; ``since`` says when a finding began to hold."""
 
     snapshot: Snapshot
     power: Power
     budget: Budget
     findings: tuple[Finding, ...]
     history: History | None = None
+    since: Mapping[str, float] = field(default_factory=dict)
 
 
-def report(snapshot: Snapshot) -> Report:
-    """Say what one look means."""
+#: Seconds for which a finding must have held before one who watches tells it.
+FOR_SECONDS: Final = {"gpu_mismatch": 60.0}
+
+
+def report(snapshot: Snapshot, before: Report | None = None, *, watching: bool = False) -> Report:
+    """Say what one look means; who is ``watching``, look after look, gives the report ``before``."""
+    if before and snapshot.at - before.snapshot.at > STALE_SECONDS:
+        before = None  # what happened in between nobody knows
     power = understand(snapshot)
-    budget = judge(snapshot, power)
-    return Report(snapshot, power, budget, findings(snapshot, power, budget))
+    budget = judge(snapshot, power, before.budget if before else None, watching=watching)
+    found = findings(snapshot, power, budget)
+    since = {finding.id: before.since.get(finding.id, snapshot.at) if before else snapshot.at for finding in found}
+    if watching:
+        found = tuple(one for one in found if snapshot.at - since[one.id] >= FOR_SECONDS.get(one.id, 0.0))
+    return Report(snapshot, power, budget, found, since=since)

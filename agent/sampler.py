@@ -1,19 +1,114 @@
-"""The beat: one look after another, at a machine's own pace."""
+"""The beat: one look after another, at a machine's own pace, by one writer that everybody else only reads.
 
-from collections.abc import Mapping
+Whatever hangs, a beat takes place: a collector that does not answer in time is left to itself (`snapshot.Lookout`),
+and what it said last is told with its age. Nobody who reads a report waits for one, and a hundred who read it cost
+one reading of the machine.
+"""
 
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import count, takewhile
+from typing import Final
+
+from spark_agent.agent import BEAT_SECONDS
+from spark_agent.agent.history import Ledger
 from spark_agent.agent.machine import Machine
-from spark_agent.agent.snapshot import Snapshot, look
-from spark_agent.collectors import Collector
+from spark_agent.agent.report import Report, report
+from spark_agent.agent.snapshot import Lookout
+from spark_agent.collectors import Collector, Host, Origin, paces
+
+log = logging.getLogger(__name__)
+
+# Of a beat, the share that is spent waiting for a collector that does not answer.
+_PATIENCE: Final = 0.25
+# Beats during which everything is asked anew after a device came or went: its files come one after the other.
+_DISTURBED_BEATS: Final = 3
 
 
-def play(machine: Machine, collectors: Mapping[str, Collector], until: float, interval: float) -> Snapshot:
-    """Live a machine's timeline from its beginning, one look per beat, and return the look at ``until``."""
-    beats = int(until // interval)
-    for beat in range(beats + 1):
-        machine.play(beat * interval)
-        snapshot = look(machine.host, collectors)
-    if beats * interval < until:
-        machine.play(until)
-        snapshot = look(machine.host, collectors)
-    return snapshot
+class Sampler:
+    """Looks at a machine beat after beat. ``report`` is the last one; it never changes, but is replaced."""
+
+    def __init__(
+        self,
+        host: Host,
+        collectors: Mapping[str, Collector],
+        ledger: Ledger | None = None,
+        beat_seconds: float = BEAT_SECONDS,
+        advance: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Look at nothing yet. ``ledger`` keeps the counts.
+
+        ``advance`` moves a machine that is replayed, and says whether something came or went in it, as udev would.
+        """
+        self.report: Report | None = None
+        self.ledger = ledger or Ledger()
+        self.beat_seconds = beat_seconds
+        self._host = host
+        self._lookout = Lookout(host, collectors, paces())
+        self._advance = advance
+        self._disturbed = 0
+        self._beaten_at = time.monotonic()
+
+    @property
+    def origin(self) -> Origin:
+        """Whether the machine is the live one, recorded or imagined."""
+        return self._host.origin
+
+    def age(self) -> float:
+        """Return the seconds since the last beat, or since the beginning where there was none."""
+        return time.monotonic() - self._beaten_at
+
+    def ask(self, collectors: Mapping[str, Collector]) -> None:
+        """Ask these collectors from the next beat on."""
+        self._lookout = Lookout(self._host, collectors, paces())
+
+    def hurry(self, *collectors: str) -> None:
+        """Ask these collectors at the next beat, whatever their pace. Any thread may say so."""
+        self._lookout.hurry(*collectors)
+
+    def disturb(self) -> None:
+        """Find out anew what there is, for something came or went. Any thread may say so."""
+        self._disturbed = _DISTURBED_BEATS
+
+    def beat(self, patience: float | None = None) -> Report:
+        """Look, judge, count, and publish the report."""
+        if self._advance():
+            self.disturb()
+        if is_disturbed := self._disturbed > 0:
+            self._disturbed -= 1
+            self._host.memory.forget()
+            self._lookout.hurry()
+        snapshot = self._lookout.look(self.beat_seconds * _PATIENCE if patience is None else patience)
+        judged = report(snapshot, self.report, watching=True)
+        self.report = replace(judged, history=self.ledger.note(snapshot, judged.budget, is_disturbed=is_disturbed))
+        self._beaten_at = time.monotonic()
+        return self.report
+
+    def run(self, stop: threading.Event, after: Callable[[Report], None]) -> None:
+        """Beat until told to stop, and call ``after`` each beat with its report."""
+        due = time.monotonic()
+        while not stop.wait(max(0.0, due - time.monotonic())):
+            after(self.beat())
+            due += self.beat_seconds
+            if (late := time.monotonic() - due) > 0:
+                missed = 1 + int(late // self.beat_seconds)
+                self.ledger.miss(missed)
+                log.warning("%d beats missed: the last took %.1f s", missed, self.beat_seconds + late)
+                due += missed * self.beat_seconds
+
+
+def play(machine: Machine, collectors: Mapping[str, Collector], until: float, interval: float) -> Report:
+    """Live a machine's timeline from its beginning, one beat after another, and look closely at ``until``."""
+    t = 0.0
+    sampler = Sampler(machine.host, collectors, beat_seconds=interval, advance=lambda: machine.play(t))
+    for beat in takewhile(lambda beat: beat * interval < until, count()):
+        t = beat * interval
+        sampler.beat(math.inf)
+    t = until
+    # Who asked for this second wants nothing older.
+    sampler.disturb()
+    return sampler.beat(math.inf)

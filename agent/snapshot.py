@@ -4,7 +4,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -18,6 +18,7 @@ from spark_agent.collectors import (
     NoData,
     Origin,
     Property,
+    Quality,
     Quantity,
     Reading,
     Reason,
@@ -46,6 +47,9 @@ class Status(StrEnum):
 #: Seconds after which what a collector said last is no longer told, where it does not answer any more.
 GONE_SECONDS: Final = 60.0
 
+#: Why a value that was there is not told.
+DOUBTFUL: Final = frozenset({Reason.IMPOSSIBLE, Reason.GARBAGE, Reason.OVERFLOW})
+
 Declaration = Quantity | Property
 
 
@@ -61,21 +65,28 @@ class Visit:
     reason: Reason | None = None
     detail: str = ""
     by_declaration: Mapping[Declaration, list[Item]] = field(init=False, repr=False, compare=False)
+    untrusted: Sequence[Reading] = field(init=False, repr=False, compare=False)
+    rejected: Sequence[Absence] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        # Once, for all who look for something among hundreds of items at each beat. ``untrusted`` are the readings
+        # that are known to mislead, ``rejected`` the values that were there but could not be believed.
         found: dict[Declaration, list[Item]] = {}
+        untrusted: list[Reading] = []
+        rejected: list[Absence] = []
         for item in self.items:
-            found.setdefault(item.of, []).append(item)
+            if (alike := found.get(item.of)) is None:
+                found[item.of] = [item]
+            else:
+                alike.append(item)
+            if isinstance(item, Reading):
+                if item.quality is Quality.UNTRUSTED:
+                    untrusted.append(item)
+            elif isinstance(item, Absence) and item.reason in DOUBTFUL:
+                rejected.append(item)
         object.__setattr__(self, "by_declaration", found)
-
-    @property
-    def rejected(self) -> int:
-        """How many values were there but could not be believed."""
-        return sum(isinstance(item, Absence) and item.reason in DOUBTFUL for item in self.items)
-
-
-#: Why a value that was there is not told.
-DOUBTFUL: Final = frozenset({Reason.IMPOSSIBLE, Reason.GARBAGE, Reason.OVERFLOW})
+        object.__setattr__(self, "untrusted", untrusted)
+        object.__setattr__(self, "rejected", rejected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +161,7 @@ class _Task:
     began: float
     items: list[Item] = field(default_factory=list)
     is_late: bool = False
+    is_given_up: bool = False
 
 
 class Lookout:
@@ -236,6 +248,7 @@ class Lookout:
             elif path and now - since >= self._file_deadline:
                 # Asked again, the collector finds this file refused, and reads the rest.
                 self._host.stuck.give_up(path, task.thread)
+                task.is_given_up = True
                 del self._tasks[task.name]
                 self._todo.insert(0, task.name)
             elif elapsed >= patience / 2 or now >= until:
@@ -274,7 +287,7 @@ class Lookout:
             self._host.stuck.check(task.name)
             for item in self._collectors[task.name](self._host):
                 task.items.append(item)
-                if self._tasks.get(task.name) is not task:
+                if task.is_given_up:
                     break
             return Status.OK, None, ""
         except Unavailable as error:
@@ -289,6 +302,7 @@ class Lookout:
     def _end(self, task: _Task, status: Status, reason: Reason | None, detail: str) -> None:
         """Note how a collector fared, with what it read until then."""
         seconds = time.monotonic() - task.began
+        task.is_given_up = True
         self._visits[task.name] = Visit(task.name, status, task.at, seconds, tuple(task.items), reason, detail)
         del self._tasks[task.name], self._begun[task.name]
         if not self._is_awaited():

@@ -3,19 +3,23 @@
 Each library is imported when it is first needed: none is on the way to ``--help``.
 """
 
+import select
+import socket
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, Final
 
-from spark_agent.collectors._host import Host, Origin
+from spark_agent.collectors._host import Host, Memory, Origin
 from spark_agent.collectors._nvml import LOST, Nvml, NvmlError
 from spark_agent.collectors._reading import Reason, Unavailable
-from spark_agent.collectors._tree import LiveTree
+from spark_agent.collectors._tree import WatchedTree
 
 
 def live_host() -> Host:
     """Return the machine that this process runs on. Nothing is read or loaded yet."""
-    return Host(LiveTree(), Nvml(PynvmlLibrary()), PyudevUdev(), PsutilProcesses(), origin=Origin.LIVE)
+    memory = Memory()
+    tree = WatchedTree(gone=memory.forget)
+    return Host(tree, Nvml(PynvmlLibrary()), PyudevUdev(), PsutilProcesses(), origin=Origin.LIVE, memory=memory)
 
 
 class PynvmlLibrary:
@@ -172,6 +176,52 @@ def _udev_context() -> Any:
         return pyudev.Context()
     finally:
         utils.find_library = original
+
+
+# What a machine consists of, so far as a collector tells it. A disk says nothing that its controller does not.
+_HOTPLUG: Final = ("cpu", "drm", "hwmon", "infiniband", "module", "net", "nvme", "pci", "platform", "thermal", "usb")
+_COMES_OR_GOES: Final = frozenset({"add", "remove", "bind", "unbind", "move", "online", "offline"})
+
+# linux/rtnetlink.h
+_NETLINK_ROUTE: Final = 0
+_RTMGRP_LINK: Final = 1
+_LONGEST_MESSAGE: Final = 65536
+
+
+class Hotplug:
+    """What udev and the network report: devices that come and go, links that go up and down."""
+
+    def __init__(self) -> None:
+        """Listen; raises `OSError` or `ImportError` where nobody reports anything."""
+        import pyudev
+
+        self._monitor = pyudev.Monitor.from_netlink(_udev_context())
+        for subsystem in _HOTPLUG:
+            self._monitor.filter_by(subsystem)
+        self._monitor.start()
+        # A carrier that comes or goes is no uevent.
+        self._links = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_ROUTE)
+        self._links.setblocking(False)
+        self._links.bind((0, _RTMGRP_LINK))
+
+    def wait(self, seconds: float) -> tuple[bool, bool]:
+        """Wait for something to happen, and say whether devices came or went, and whether links may have changed."""
+        ready, _, _ = select.select([self._monitor, self._links], [], [], seconds)
+        devices = False
+        if self._monitor in ready:
+            while device := self._monitor.poll(timeout=0):
+                devices |= device.action in _COMES_OR_GOES
+        links = self._links in ready
+        try:
+            while links and self._links.recv(_LONGEST_MESSAGE):
+                pass
+        except OSError:  # all is read, or more was sent than fitted
+            pass
+        return devices, links
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._links.close()
 
 
 class PsutilProcesses:

@@ -48,7 +48,6 @@ _MARKER: Final = "/etc/nvidia/cx7-hotplug-enabled"
 # The driver binds to the platform device; the ACPI device of the same name is its firmware node.
 _HOTPLUG: Final = tuple(f"/sys/bus/{bus}/devices/MTKP0001:00/pcie_hotplug" for bus in ("platform", "acpi"))
 
-_MELLANOX: Final = "0x15b3"
 _CONNECTX7: Final = "15b3:1021"
 _FUNCTIONS_OF_A_SPARK: Final = 4
 
@@ -379,9 +378,7 @@ def _hardware(host: Host, name: str) -> Hardware:
         address = pci_address(device.rpartition("/")[2])
     except ValueError:
         address = ""
-    pci_id = once(
-        lambda: parse_pci_id(host.text(f"{path}/device/vendor"), host.text(f"{path}/device/device")) if address else ""
-    )
+    pci_id = once(lambda: host.keep(_pci_id, address) if address else "")
     kind = state(KIND, lambda: _kind(host, path, device, pci_id), name)
     return Hardware(name, device, address, pci_id, kind)
 
@@ -541,10 +538,13 @@ def _count_functions(host: Host) -> int:
 
 def _is_connectx7(host: Host, address: str) -> bool:
     try:
-        vendor = host.text(f"{_PCI}/{address}/vendor")
-        return vendor == _MELLANOX and parse_pci_id(vendor, host.text(f"{_PCI}/{address}/device")) == _CONNECTX7
+        return host.keep(_pci_id, address) == _CONNECTX7
     except FileNotFoundError:  # it left the bus as we looked
         return False
+
+
+def _pci_id(host: Host, address: str) -> str:
+    return parse_pci_id(host.text(f"{_PCI}/{address}/vendor"), host.text(f"{_PCI}/{address}/device"))
 
 
 def _presence(functions: int, hotplug_enabled: Callable[[], bool], *, marker: bool, spark: bool) -> str:

@@ -80,7 +80,7 @@ def document(report: Report, *, private: bool = False) -> _Json:
             "reason": visit.reason.value if visit.reason else None,
             "detail": visit.detail or None,
             "seconds": round(visit.seconds, 6),
-            "rejected": visit.rejected,
+            "rejected": len(visit.rejected),
         }
         for visit in snapshot.visits
     ]

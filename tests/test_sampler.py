@@ -33,7 +33,7 @@ def _beats(until: float, interval: float) -> list[float]:
         times.append(host.clock())
         yield Reading(CLOCK, host.clock())
 
-    snapshot = play(_machine(), {"clock": read}, until, interval)
+    snapshot = play(_machine(), {"clock": read}, until, interval).snapshot
     reading = snapshot.reading(CLOCK)
     assert reading
     assert until == reading.value == snapshot.at
@@ -98,7 +98,7 @@ def test_the_beat_is_a_second() -> None:
 @pytest.mark.parametrize(("until", "is_there"), [(10, True), (25, False), (45, False), (90, True)])
 def test_a_driver_that_dies_and_comes_back_is_lived_through(until: float, is_there: bool) -> None:
     """What the NVML funnel learned on the way, it still knows: it waits before it tries again, and then finds it."""
-    snapshot = play(open_demo("driver-lost"), {"gpu": gpu.read}, until, 1)
+    snapshot = play(open_demo("driver-lost"), {"gpu": gpu.read}, until, 1).snapshot
     assert is_there is (snapshot.reading(gpu.POWER, "average") is not None)
     visit = snapshot.visit("gpu")
     assert visit
@@ -107,6 +107,6 @@ def test_a_driver_that_dies_and_comes_back_is_lived_through(until: float, is_the
 
 def test_what_is_played_is_the_same_each_time() -> None:
     """Nothing of this computer's clock is in it."""
-    first, second = (play(open_demo("fe-gemm"), discover(), 5, 1) for _ in range(2))
+    first, second = (play(open_demo("fe-gemm"), discover(), 5, 1).snapshot for _ in range(2))
     assert tuple(first.items()) == tuple(second.items())
     assert (first.at, first.taken_at) == (second.at, second.taken_at)
