@@ -25,13 +25,12 @@ from spark_agent.collectors import (
     Unavailable,
     reason_of,
 )
+from spark_agent.collectors._host import EVERY_SLACK
 
 log = logging.getLogger(__name__)
 
 # Seconds that one file may take. Sensors behind an embedded controller take tens of milliseconds.
 FILE_DEADLINE: Final = 2.0
-# Seconds by which a visit may come before it is due.
-_SLACK: Final = 0.05
 # Seconds that one collector may take in all. NVML's own deadlines are shorter than this.
 COLLECTOR_DEADLINE: Final = 20.0
 
@@ -212,8 +211,7 @@ class Lookout:
             for name in self._collectors:
                 if now >= self._due[name] and name not in self._tasks and name not in self._todo:
                     self._todo.append(name)
-                    # Not to the last digit: beats and clock are never quite the same.
-                    self._due[name] = now + self._paces.get(name, 0.0) - _SLACK
+                    self._due[name] = now + self._paces.get(name, 0.0) - EVERY_SLACK
             self._relieve(patience, until)
             while self._is_awaited() and time.monotonic() < until:
                 self._moved.wait(min(self._file_deadline, patience) / 4)

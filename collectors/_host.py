@@ -9,18 +9,21 @@ import re
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, Protocol, TypeVar, overload
 
 from spark_agent.collectors._nvml import Nvml
-from spark_agent.collectors._reading import Absence, Reason, Unavailable
+from spark_agent.collectors._reading import Absence, Item, Reading, Reason, Unavailable
 from spark_agent.collectors._tree import Tree
 
 #: Seconds that a machine's layout is taken for unchanged. What changes it sooner, udev reports.
 KEEP_SECONDS: Final = 60.0
 #: Seconds after which a layout that was read with a fault is read again.
 KEEP_FAULT_SECONDS: Final = 5.0
+
+#: Seconds by which something may be done before it is due: beats and clock are not the same to the last digit.
+EVERY_SLACK: Final = 0.05
 
 _DIGITS = re.compile(r"(\d+)")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
@@ -94,13 +97,13 @@ class Memory:
         until, answer = self._kept.get(key, (now, None))
         return answer if now < until else None
 
-    def put(self, key: tuple[object, ...], now: float, answer: object) -> None:
-        """Keep an answer; one with a fault in it not for long."""
+    def put(self, key: tuple[object, ...], now: float, answer: object, seconds: float) -> None:
+        """Keep an answer for so many seconds; one with a fault in it not for long."""
         if len(self._kept) >= self._most:
             # What is asked no more, of a device that is gone, is dropped when it is old.
             self._kept = {key: kept for key, kept in self._kept.items() if now < kept[0]}
             self._most = max(256, 2 * len(self._kept))
-        self._kept[key] = now + (KEEP_FAULT_SECONDS if _has_fault(answer) else KEEP_SECONDS), answer
+        self._kept[key] = now + (min(seconds, KEEP_FAULT_SECONDS) if _has_fault(answer) else seconds), answer
 
     def forget(self) -> None:
         """Forget all, for a device or a driver came or went."""
@@ -150,9 +153,24 @@ class Host:
             answer = question(self, *arguments)
             if isinstance(answer, Iterator):
                 answer = tuple(answer)
-            if not self.stuck.has_left_behind(threading.current_thread()):
-                self.memory.put(key, now, answer)
+            self._remember(key, now, answer, KEEP_SECONDS)
         return answer
+
+    def every(self, seconds: float, question: Callable[..., Iterator[Item]], *arguments: Hashable) -> tuple[Item, ...]:
+        """Take readings that are dear only so often, ``question(host, *arguments)``; each says when it was taken."""
+        key = (question, *arguments)
+        now = self.clock()
+        answer: tuple[Item, ...] | None = self.memory.get(key, now)
+        if answer is None:
+            found = question(self, *arguments)
+            answer = tuple(replace(item, at=now) if isinstance(item, Reading) else item for item in found)
+            self._remember(key, now, answer, seconds - EVERY_SLACK)
+        return answer
+
+    def _remember(self, key: tuple[object, ...], now: float, answer: object, seconds: float) -> None:
+        # What a thread brings that was left behind is not wanted any more.
+        if not self.stuck.has_left_behind(threading.current_thread()):
+            self.memory.put(key, now, answer, seconds)
 
     def text(self, path: str) -> str:
         """Return one small kernel file as text, without the white space around it."""

@@ -242,7 +242,10 @@ Value = bool | int | str | tuple[str, ...] | tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A number that the machine gave for a quantity."""
+    """A number that the machine gave for a quantity.
+
+    ``at`` is the machine's clock when it was taken, where that was not at its collector's last visit.
+    """
 
     of: Quantity
     value: float
@@ -251,6 +254,7 @@ class Reading:
     source: str = ""
     quality: Quality = Quality.MEASURED
     note: str = ""
+    at: float | None = None
 
     def __post_init__(self) -> None:
         # A NaN compares false with every limit, so it would pass each budget.

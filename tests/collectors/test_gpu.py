@@ -203,7 +203,8 @@ def test_asks_for_nothing_that_a_gb10_answers_without_meaning() -> None:
     ]
     assert [] == [call for call in nvml.asked if "MEM" in call or "MEMORY" in call]
     fields = [call for call in nvml.asked if call[0] == "nvmlDeviceGetFieldValues"]
-    assert [("nvmlDeviceGetFieldValues", "185", "186", "83", "74", "76", "269", "270", "271")] == fields
+    power, counters = ("185", "186"), ("83", "74", "76", "269", "270", "271")
+    assert [("nvmlDeviceGetFieldValues", *power), ("nvmlDeviceGetFieldValues", *counters)] == fields
     assert [] == [item.of.key for item in items if "memory_utilization" in item.of.key or "pcie" in item.of.key]
 
 
@@ -212,6 +213,24 @@ def test_no_call_is_made_twice() -> None:
     changes = {"nvmlDeviceGetMemoryInfo": {"total": 139 * _GIB, "used": _GIB}, "nvmlDeviceGetName": "NVIDIA H200"}
     _, nvml = _ask(RecordedNvml(_gb10(changes)).call)
     assert {"nvmlDeviceGetName"} == {call[0] for call in nvml.asked if nvml.asked.count(call) > 1}
+
+
+def test_dear_counters_are_read_every_ten_seconds() -> None:
+    """The driver works milliseconds for them; each reading says when it was taken, and power is of the moment."""
+    now = 100.0
+    nvml = _Direct(RecordedNvml(_gb10()).call)
+    machine = replace(host(), nvml=nvml, clock=lambda: now)
+    first = look(read, machine)
+    assert [100.0] == [item.at for item in first if isinstance(item, Reading) and item.of is gpu.ENERGY]
+    for now in (101.0, 109.0):
+        nvml.asked.clear()
+        later = look(read, machine)
+        assert [] == [call for call in nvml.asked if "83" in call]
+        assert [call for call in nvml.asked if "186" in call]
+        assert [100.0] == [item.at for item in later if isinstance(item, Reading) and item.of is gpu.ENERGY]
+    now = 110.0
+    look(read, machine)
+    assert [call for call in nvml.asked if "83" in call]
 
 
 @pytest.mark.parametrize(
