@@ -217,18 +217,18 @@ def test_no_call_is_made_twice() -> None:
 
 def test_dear_counters_are_read_every_ten_seconds() -> None:
     """The driver works milliseconds for them; each reading says when it was taken, and power is of the moment."""
-    now = 100.0
+    now = [100.0]
     nvml = _Direct(RecordedNvml(_gb10()).call)
-    machine = replace(host(), nvml=nvml, clock=lambda: now)
+    machine = replace(host(), nvml=nvml, clock=lambda: now[0])
     first = look(read, machine)
     assert [100.0] == [item.at for item in first if isinstance(item, Reading) and item.of is gpu.ENERGY]
-    for now in (101.0, 109.0):
+    for now[0] in (101.0, 109.0):
         nvml.asked.clear()
         later = look(read, machine)
         assert [] == [call for call in nvml.asked if "83" in call]
         assert [call for call in nvml.asked if "186" in call]
         assert [100.0] == [item.at for item in later if isinstance(item, Reading) and item.of is gpu.ENERGY]
-    now = 110.0
+    now[0] = 110.0
     look(read, machine)
     assert [call for call in nvml.asked if "83" in call]
 
