@@ -30,6 +30,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from fnmatch import fnmatch
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, Self
@@ -65,8 +66,9 @@ OLD_SECONDS: Final = 2.0
 
 _BLOCK: Final = 4096
 _SUPERBLOCKS: Final = 2
-# Ten records take about a third of a block; nobody needs a ring beyond this.
+# Those of a busy Spark take less than half a block.
 _RECORDS_PER_BLOCK: Final = 10
+# Nobody needs more, and the file of a reader may be anybody's.
 _LARGEST_RING: Final = 64 * 2**20
 _LARGEST_BATCH: Final = 16 * 2**20
 _LONGEST_TEXT: Final = 256
@@ -263,14 +265,18 @@ def read(path: Path, boot_id: str) -> Recording:
     """Read a ring, also while it is written; ``boot_id`` is that of the machine now. Raises `BlackBoxError`."""
     try:
         return _recording(path, boot_id)
-    except FileNotFoundError as error:
-        raise BlackBoxError(f"{path}: no black box; `spark-agent serve` records one") from error
-    except PermissionError as error:
-        raise BlackBoxError(f"{path}: permission denied; it is the daemon's: sudo spark-agent blackbox") from error
     except OSError as error:
-        raise BlackBoxError(f"{path}: {error.strerror}") from error
+        raise _unreadable(path, error) from error
     except ValueError as error:
         raise BlackBoxError(f"{path}: {error}") from error
+
+
+def _unreadable(path: Path, error: OSError) -> BlackBoxError:
+    if isinstance(error, FileNotFoundError):
+        return BlackBoxError(f"{path}: no black box; `spark-agent serve` records one")
+    if isinstance(error, PermissionError):
+        return BlackBoxError(f"{path}: permission denied; it is the daemon's: sudo spark-agent blackbox")
+    return BlackBoxError(f"{path}: {error.strerror}")
 
 
 # The writer may be in the middle of a batch at one look, hardly at three.
@@ -452,12 +458,19 @@ def _text(value: Any) -> str:
 
 def kept(folder: Path) -> list[Path]:
     """Return the rings in a folder that did not end cleanly, oldest first."""
-    return sorted(folder.glob(f"{Path(NAME).stem}-*-*.bin"))
+    # Not glob, which hides on some versions of Python that it may not look.
+    return sorted(path for path in folder.iterdir() if fnmatch(path.name, f"{Path(NAME).stem}-*-*.bin"))
 
 
 def rings(folder: Path) -> list[Path]:
-    """Return the rings that a folder should hold, newest first: the present one, then those of `kept`."""
-    return [folder / NAME, *reversed(kept(folder))]
+    """Return the rings that a folder should hold, newest first: the present one, then those of `kept`.
+
+    Raises `BlackBoxError` where nobody may look.
+    """
+    try:
+        return [folder / NAME, *reversed(kept(folder))]
+    except OSError as error:
+        raise _unreadable(folder / NAME, error) from error
 
 
 def _of_agent(ring: Path) -> bool:

@@ -364,7 +364,6 @@ def blackbox(
     Of the recordings that `serve` made: the newest without a clean end, or where there is none, the present one.
     Exit codes: 0 clean, 1 the agent was killed, 2 the machine went down, 3 there is nothing to show.
     """
-    from spark_agent.agent.blackbox import rings
     from spark_agent.exporters import blackbox as told
 
     target.must_be_live("a black box is a file of its own; name one with --file")
@@ -376,7 +375,7 @@ def blackbox(
         raise click.UsageError("--list shows no records; it takes neither --last nor --output csv")
     # systemd may name several folders; the first is the daemon's own.
     folder = state or Path(os.environ.get("STATE_DIRECTORY", "").split(":")[0] or "/var/lib/spark-agent")
-    recordings = _recordings(target, [file] if file else rings(folder))
+    recordings = _recordings(target, folder, file)
     shown = list(recordings) if listing else _newest(recordings)
     if not shown:
         return UNKNOWN
@@ -406,11 +405,16 @@ def _newest(recordings: "Iterator[Recording]") -> "list[Recording]":
     return clean[:1]
 
 
-def _recordings(target: Target, paths: list[Path]) -> "Iterator[Recording]":
-    """Yield what the black boxes hold; why one cannot be read is said."""
-    from spark_agent.agent.blackbox import BOOT_ID, BlackBoxError, read
+def _recordings(target: Target, folder: Path, file: Path | None) -> "Iterator[Recording]":
+    """Yield what the black boxes of a folder hold, or the one that is named; why one cannot be read is said."""
+    from spark_agent.agent.blackbox import BOOT_ID, BlackBoxError, read, rings
 
     boot_id = target.host(None).text(BOOT_ID)
+    try:
+        paths = [file] if file else rings(folder)
+    except BlackBoxError as error:
+        _complain(str(error))
+        return
     for path in paths:
         try:
             yield read(path, boot_id)

@@ -24,7 +24,8 @@ from spark_agent.agent.sampler import Sampler
 from spark_agent.agent.state import StateError
 from spark_agent.collectors import Collector, Host, Origin, discover
 from spark_agent.collectors._live import Hotplug
-from spark_agent.exporters.http import Limits, ListenError, Server, activated, listen, parse_address
+from spark_agent.exporters.http import Limits, Server
+from spark_agent.exporters.listeners import ListenError, activated, listen
 from spark_agent.exporters.prometheus import Exposition
 from spark_agent.exporters.scribe import Scribe
 from spark_agent.exporters.site import Site, how_power_is_known
@@ -59,7 +60,7 @@ def serve(settings: Settings, target: Target) -> int:
     sockets: list[socket.socket] = []
     try:
         web_config = WebConfig(settings.web_config_file) if settings.web_config_file else None
-        sockets = activated() or listen(parse_address(str(one)) for one in settings.web_listen_address)
+        sockets = activated() or listen(settings.web_listen_address)
         scribe = Scribe(settings, host.name)
     except (WebConfigError, ListenError, StateError) as error:
         for one in sockets:

@@ -1,7 +1,7 @@
 """Who may ask, and how safely: TLS, client certificates, users, headers and a rate limit.
 
-The file's format is that of Prometheus' exporter-toolkit (prometheus/exporter-toolkit, docs/web-configuration.md), so
-that one file serves all exporters of a machine. ``docs/web-config.md`` says where we are stricter, and why.
+The file's format is that of Prometheus' exporter-toolkit (https://github.com/prometheus/exporter-toolkit), so that one
+file serves all exporters of a machine. ``docs/web-config.md`` says where we are stricter, and why.
 """
 
 import base64

@@ -591,15 +591,15 @@ def test_any_flipped_bit(folder: Path, offset: int, bit: int) -> None:
     assert recording.damaged <= 1
 
 
-def test_each_bit_of_a_header(folder: Path) -> None:
+def test_each_bit_of_a_header(tmp_path: Path) -> None:
     """Not one bit of the newest batch's header may flip unseen: a power cut would pass for a clean end."""
-    record(folder, range(20))
-    content = (folder / NAME).read_bytes()
+    record(tmp_path, range(20))
+    content = (tmp_path / NAME).read_bytes()
     for offset in range(3 * BLOCK, 3 * BLOCK + blackbox._BATCH_PAYLOAD):
         for bit in range(8):
             flipped = bytearray(content)
             flipped[offset] ^= 1 << bit
-            recording = _read_bytes(folder, flipped)
+            recording = _read_bytes(tmp_path, flipped)
             assert (beats(range(10)), 1) == (recording.records, recording.damaged)
             assert Ending(End.MACHINE, BEGUN + 9) == recording.ending
 

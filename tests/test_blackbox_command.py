@@ -281,13 +281,14 @@ def test_where_it_looks(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatc
     assert 3 == run("--state", tmp_path / "two").code
 
 
-def test_no_permission(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("call", ["open", "iterdir"])
+def test_no_permission(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch, call: str) -> None:
     """The daemon's folder is closed to others, and the message says the command that opens it."""
 
     def refuse(*_: Any) -> Any:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "open", refuse)
+    monkeypatch.setattr(Path, call, refuse)
     done = run("--state", tmp_path)
 
     assert (3, "") == (done.code, done.out)

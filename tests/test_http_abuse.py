@@ -123,6 +123,29 @@ def test_a_client_that_never_reads() -> None:
         assert 200 == status(served.get())
 
 
+def test_who_does_not_read_is_not_read() -> None:
+    """While a response waits to be taken, nothing more is taken in: what a client can make us hold has a bound."""
+    with Served(lambda _: BIG) as served, served.connect() as client:
+        client.sendall(request())
+        served.until(lambda: ["WRITE"] == [one._state.name for one in served.server._connections])
+        (connection,) = served.server._connections
+        assert not connection._transport.is_reading()
+        assert 200 == status(one_response(client))
+        client.sendall(request(method="HEAD"))
+        assert 200 == status(client.recv(65536))
+
+
+def test_a_refused_client_may_finish_its_sentence() -> None:
+    """A client that writes all before it reads is not cut off by a reset, and so learns what was wrong."""
+    with Served() as served, served.connect() as client:
+        client.sendall(b"GET / HTTP/1.1\r\nX: " + b"a" * 40_000)
+        served.until(lambda: ["LINGER"] == [one._state.name for one in served.server._connections])
+        for part in (b"a" * 100_000, b"a" * 100_000, b"\r\n\r\n"):
+            client.sendall(part)
+        client.shutdown(socket.SHUT_WR)
+        assert 431 == status(everything(client))
+
+
 def test_who_never_reads_holds_up_nobody() -> None:
     """Full buffers of one client are no wait for another, and make room where room is needed."""
     with Served(lambda asked: BIG if asked.path == "/big" else hello(asked), limits=Limits(connections=4)) as served:  # noqa: SIM117  (would not fit)
@@ -171,7 +194,7 @@ def test_two_hundred_scrapers() -> None:
 
 def test_clients_that_leave_without_a_word() -> None:
     """A reset in the middle of anything is no fault of ours."""
-    with Served(lambda asked: BIG if asked.path == "/big" else lambda: hello(asked)) as served:  # type: ignore[arg-type,return-value]  # hello is ready
+    with Served(lambda asked: BIG if asked.path == "/big" else lambda: hello(asked)) as served:
         for said in (b"", b"GET", request("/big"), request("/"), request("/") * 20):
             client = served.connect()
             client.sendall(said)

@@ -1,7 +1,7 @@
 """The web configuration: what exporter-toolkit takes is taken, what it refuses is refused, and each fault is located.
 
-The cases with a name of two words and ``good`` or ``bad`` in the ids re-express those of exporter-toolkit's own tests
-(prometheus/exporter-toolkit, web/tls_config_test.go and web/testdata).
+`GOOD_PLAIN`, `GOOD_TLS` and the first part of `BAD` re-express exporter-toolkit's own tests
+(https://github.com/prometheus/exporter-toolkit, web/tls_config_test.go and web/testdata).
 """
 
 import base64
@@ -32,7 +32,9 @@ from web.serving import (
     write_certificates,
 )
 
-from spark_agent.exporters.http import Limits, listen, parse_address
+from spark_agent.agent.config import parse_address
+from spark_agent.exporters.http import Limits
+from spark_agent.exporters.listeners import listen
 from spark_agent.exporters.web_config import OPEN, RateLimit, Users, WebConfig, WebConfigError, exposed
 
 
@@ -534,6 +536,13 @@ def test_the_dearest_hash_is_what_an_unknown_user_costs(checked: list[tuple[byte
 
     assert not Users({"a": DAVE, "b": dear}).judge(_credentials("nobody", "x"))
     assert b"$2b$05$" == checked[0][1][:7]
+
+
+def test_nobody_gets_in_whatever_the_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hash that an unknown user's password is held against is never a way in."""
+    monkeypatch.setattr(bcrypt, "checkpw", lambda *_: True)
+
+    assert not Users({"dave": DAVE}).judge(_credentials("nobody", "x"))
 
 
 def test_wrong_passwords_do_not_push_out_right_ones(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,9 @@ from typing import Any, Self
 
 import trustme
 
-from spark_agent.exporters.http import PLAIN, Handler, Limits, Request, Response, Server, Work, listen, parse_address
+from spark_agent.agent.config import parse_address
+from spark_agent.exporters.http import PLAIN, Handler, Limits, Request, Response, Server
+from spark_agent.exporters.listeners import listen
 from spark_agent.exporters.web_config import WebConfig
 
 #: Seconds after which a test gives up: no bound on what is tested, only on a test that hangs.
@@ -22,7 +24,7 @@ PATIENCE = 10.0
 LOOPBACK = ("127.0.0.1:0",)
 
 
-def hello(_: Request) -> Response | Work:
+def hello(_: Request) -> Response:
     """Answer anything with two words."""
     return Response(200, PLAIN, b"hello you\n")
 
