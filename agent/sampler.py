@@ -23,8 +23,10 @@ from spark_agent.collectors import Collector, Host, Origin, paces
 
 log = logging.getLogger(__name__)
 
-# Of a beat, the share that is spent waiting for a collector that does not answer.
+# Of a beat, the share that is spent waiting for a collector that does not answer; of the first one more, since a
+# driver may have to be woken.
 _PATIENCE: Final = 0.25
+_FIRST_PATIENCE: Final = 0.75
 # Beats during which everything is asked anew after a device came or went: its files come one after the other.
 _DISTURBED_BEATS: Final = 3
 
@@ -82,7 +84,9 @@ class Sampler:
             self._disturbed -= 1
             self._host.memory.forget()
             self._lookout.hurry()
-        snapshot = self._lookout.look(self.beat_seconds * _PATIENCE if patience is None else patience)
+        if patience is None:
+            patience = self.beat_seconds * (_PATIENCE if self.report else _FIRST_PATIENCE)
+        snapshot = self._lookout.look(patience)
         judged = report(snapshot, self.report, watching=True)
         self.report = replace(judged, history=self.ledger.note(snapshot, judged.budget, is_disturbed=is_disturbed))
         self._beaten_at = time.monotonic()

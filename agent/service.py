@@ -16,8 +16,10 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from http import HTTPStatus
 from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
@@ -35,6 +37,8 @@ CODE: Final = Path(__file__).resolve().parents[1]
 ROOMS: Final = ("agent", "collectors", "exporters", "systemd")
 #: What the shipped unit starts, which is where the Debian package has it.
 PROGRAM: Final = "/usr/bin/spark-agent"
+#: Compiled packages are copied along, so the environment's Python is of the same minor version.
+PYTHON: Final = f"python{sys.version_info.major}.{sys.version_info.minor}"
 #: The first line of an installed unit. A file without it is somebody else's, and left alone.
 MARK: Final = "# Installed by `spark-agent service install`, removed by `spark-agent service uninstall`."
 #: The file in an environment that says that `install` made it, and from what.
@@ -245,7 +249,7 @@ def _environment_steps(place: Place, venv: Path) -> Iterator[Step]:
     if made_from.is_file() and made_from.read_text(encoding="utf-8") == description:
         return
     yield Step(
-        f"{'renew' if folder.exists() else 'make'} {folder}: {python.name}, spark-agent {__version__} and the "
+        f"{'renew' if folder.exists() else 'make'} {folder}: {PYTHON}, spark-agent {__version__} and the "
         f"{len(packages) - 1} packages that it runs with here",
         lambda: _make_environment(folder, venv, python, packages, description),
     )
@@ -253,15 +257,14 @@ def _environment_steps(place: Place, venv: Path) -> Iterator[Step]:
 
 def _system_python() -> Path:
     """Return an interpreter of this version that the service can see."""
-    # The same minor version, since compiled packages are copied along.
-    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
     for folder in (f"{sys.base_prefix}/bin", "/usr/bin", "/usr/local/bin"):
-        python = Path(folder, name)
-        if python.exists() and not any(python.resolve().is_relative_to(hidden) for hidden in HIDDEN):
+        # Resolved, since a link's folder is not where Python finds its library.
+        python = Path(folder, PYTHON).resolve()
+        if python.exists() and not any(python.is_relative_to(hidden) for hidden in HIDDEN):
             return python
     raise ServiceError(
-        f"{sys.base_prefix} is hidden from the service (ProtectHome, PrivateTmp), and the system has no {name}; "
-        f"install it (apt-get install {name}), or run this from an environment of the system's Python"
+        f"{sys.base_prefix} is hidden from the service (ProtectHome, PrivateTmp), and the system has no {PYTHON}; "
+        f"install it (apt-get install {PYTHON}), or run this from an environment of the system's Python"
     )
 
 
@@ -310,7 +313,7 @@ def _make_environment(folder: Path, venv: Path, python: Path, packages: list[Dis
     umask = os.umask(0o022)
     try:
         _run(str(python), "-m", "venv", "--without-pip", "--symlinks", str(beside))
-        site = beside / "lib" / python.name / "site-packages"
+        site = beside / "lib" / PYTHON / "site-packages"
         for name in code_files():
             _copy(CODE / name, site / "spark_agent" / name)
         for package in packages:
@@ -422,9 +425,9 @@ class Answer:
     text: str
 
 
-def status(place: Place, ask: Callable[[str], Answer] | None = None) -> Standing:
-    """Return how the service is: ok, warning when it runs but is not ready, critical when it does not run."""
-    ask = ask or ask_ready
+def status(place: Place, ask: Callable[[str, str], Answer] | None = None) -> Standing:
+    """Return how the service is: ok, warning when it runs but is not ready, critical when it does not run or beat."""
+    ask = ask or ask_page
     properties = ("LoadState", "UnitFileState", "ActiveState", "SubState", "Result", "NRestarts", "StatusText", "UID")
     shown = place.show(SERVICE, *properties, "ActiveEnterTimestamp")
     if shown.get("LoadState") != "loaded":
@@ -445,24 +448,30 @@ def status(place: Place, ask: Callable[[str], Answer] | None = None) -> Standing
         return Standing(Severity.CRITICAL, tuple(rows))
     addresses = sorted({*_listening(place, shown["UID"]), *_listening_for(place)})
     rows.append(("listening", ", ".join(addresses) or "no TCP address"))
-    severity = Severity.OK
-    if addresses:
-        severity, health = _health(_reachable(addresses), ask)
-        rows.append(("health", health))
-    return Standing(severity, tuple(rows))
+    if not addresses:
+        return Standing(Severity.OK, tuple(rows))
+    severity, health = _health(_reachable(addresses), ask)
+    return Standing(severity, (*rows, *health))
 
 
-def _health(address: str, ask: Callable[[str], Answer]) -> tuple[Severity, str]:
-    try:
-        answer = ask(address)
-    except OSError as error:
-        return Severity.CRITICAL, f"no answer from {address}: {error}"
-    if answer.code in (401, 403):
-        return Severity.OK, f"{address} answers, and wants a password or certificate for more"
-    first = answer.text.strip().partition("\n")[0][:200]
-    if answer.code == 200:
-        return Severity.OK, f"ready ({first})"
-    return Severity.WARNING, f"not ready: {answer.code} ({first})"
+def _health(address: str, ask: Callable[[str, str], Answer]) -> tuple[Severity, list[tuple[str, str]]]:
+    """Return how bad a daemon is by what its own pages say, and their first lines."""
+    severity, rows = Severity.OK, []
+    for page, otherwise in (("ready", Severity.WARNING), ("healthy", Severity.CRITICAL)):
+        try:
+            answer = ask(address, f"/-/{page}")
+        except OSError as error:
+            return Severity.CRITICAL, [(page, f"no answer from {address}: {error}")]
+        if answer.code in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+            return Severity.OK, [(page, f"{address} answers, and wants a password or certificate for more")]
+        rows.append((page, f"{_first_line(answer.text)} ({answer.code})"))
+        if answer.code != HTTPStatus.OK:
+            severity = otherwise
+    return severity, rows
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0][:200]
 
 
 def _listening(place: Place, uid: str) -> Iterator[str]:
@@ -505,31 +514,33 @@ def _reachable(addresses: list[str]) -> str:
     return next((address for address in local if address.startswith(("127.", "[::1]"))), local[0])
 
 
-def ask_ready(address: str) -> Answer:
-    """Ask a daemon whether it is ready; it may speak HTTP or HTTPS."""
-    plain = http.client.HTTPConnection(address, timeout=ANSWER_SECONDS)
-    try:
-        return _get_ready(plain)
-    except (http.client.HTTPException, ConnectionResetError, BrokenPipeError):
-        # What does not speak HTTP there is TLS.
-        pass
-    finally:
-        plain.close()
+def ask_page(address: str, page: str) -> Answer:
+    """Ask a daemon for a page; it may speak HTTP or HTTPS."""
+    answer = None
+    with suppress(http.client.HTTPException, ConnectionResetError, BrokenPipeError):
+        answer = _get(http.client.HTTPConnection(address, timeout=ANSWER_SECONDS), page)
+    # Where TLS is spoken, HTTP is hung up on or a bad request.
+    if answer and answer.code != HTTPStatus.BAD_REQUEST:
+        return answer
     # Whether it lives is the question, on this machine; its certificate names another address.
     context = ssl._create_unverified_context()  # noqa: S323, SLF001
-    secure = http.client.HTTPSConnection(address, timeout=ANSWER_SECONDS, context=context)
     try:
-        return _get_ready(secure)
-    except http.client.HTTPException as error:
+        return _get(http.client.HTTPSConnection(address, timeout=ANSWER_SECONDS, context=context), page)
+    except (http.client.HTTPException, OSError) as error:
+        if isinstance(error, ssl.SSLError) and "CERTIFICATE" in (error.reason or ""):
+            return Answer(HTTPStatus.UNAUTHORIZED, "wants a client certificate")
+        if answer:
+            return answer
         raise OSError(str(error)) from error
+
+
+def _get(connection: http.client.HTTPConnection, page: str) -> Answer:
+    try:
+        connection.request("GET", page)
+        response = connection.getresponse()
+        return Answer(response.status, response.read(4096).decode(errors="replace"))
     finally:
-        secure.close()
-
-
-def _get_ready(connection: http.client.HTTPConnection) -> Answer:
-    connection.request("GET", "/-/ready")
-    response = connection.getresponse()
-    return Answer(response.status, response.read(4096).decode(errors="replace"))
+        connection.close()
 
 
 # Who may

@@ -102,12 +102,14 @@ class _Daemon:
         self._loop.add_signal_handler(signal.SIGTERM, self._end, 0)
         self._loop.add_signal_handler(signal.SIGINT, self._end, _INTERRUPTED)
         self._loop.add_signal_handler(signal.SIGHUP, self._reload)
-        server = Server(self._site, self._web_config, Limits(connections=self._settings.web_max_connections))
-        await server.start(sockets)
         self._scribe.start()
         beat = threading.Thread(target=self._beat, name="beat", daemon=True)
         beat.start()
         threading.Thread(target=self._listen_to_hotplug, name="hotplug", daemon=True).start()
+        # The first look is not waited for any longer than its patience, and who asks meanwhile waits in the backlog.
+        await self._first.wait()
+        server = Server(self._site, self._web_config, Limits(connections=self._settings.web_max_connections))
+        await server.start(sockets)
         watch = asyncio.create_task(self._watch(server.addresses))
         await self._over.wait()
         self._notifier.stopping()
@@ -131,6 +133,7 @@ class _Daemon:
             # Without a beat there is nothing to serve; systemd starts the daemon anew.
             log.critical("the beat ended: %r", error, exc_info=error)
             self._loop.call_soon_threadsafe(self._end, _SOFTWARE)
+            self._loop.call_soon_threadsafe(self._first.set)
 
     def _after_beat(self, report: Report) -> None:
         self._scribe.take(report)
@@ -155,7 +158,6 @@ class _Daemon:
 
     async def _watch(self, addresses: list[str]) -> None:
         """Say when the daemon is ready and how it is, and feed the watchdog while the beat goes on."""
-        await self._first.wait()
         self._notifier.ready("the first look is done")
         log.info("ready", extra={"version": __version__, "addresses": " ".join(addresses)})
         # All that was loaded until now stays; the collector of cycles need not go through it again and again.

@@ -83,7 +83,8 @@ class Scribe:
                 kept.unclean_shutdowns += 1
                 kept.machine_unclean_shutdowns += is_machine
                 what = "the machine went down" if is_machine else "the agent was killed"
-                log.warning("no clean end: %s; `spark-agent blackbox` shows the last minutes before", what)
+                hint = "; `spark-agent blackbox` shows the last minutes before" if self.settings.blackbox else ""
+                log.warning("no clean end: %s%s", what, hint)
         kept.starts += 1
         ledger = Ledger(kept)
         self._counts = kept.to_json()

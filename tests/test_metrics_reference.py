@@ -1,4 +1,4 @@
-"""``docs/metrics.md`` lists what is exported, and nothing else; ``make metrics`` (``--update-golden``) rewrites it."""
+"""``docs/metrics.md`` lists what is exported, and nothing else; ``make golden`` (``--update-golden``) rewrites it."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -14,7 +14,7 @@ from spark_agent.exporters.prometheus import ALWAYS, DERIVED, Family, Type, fami
 
 PAGE = Path(__file__).parent.parent / "docs" / "metrics.md"
 #: The last line that people write.
-MARK = "<!-- From here on `make metrics` writes what the declarations say. -->\n"
+MARK = "<!-- From here on `make golden` writes what the declarations say. -->\n"
 
 PROCESS = """
 `process_*` (processor time, memory, descriptors, start) are those of every Prometheus client, about the agent's own process. Only `/metrics` has them.
@@ -77,7 +77,7 @@ def _row(family: Family) -> str:
 
 
 def test_the_reference_is_what_the_declarations_say(request: pytest.FixtureRequest) -> None:
-    """A metric that is added, renamed or gone shows in the docs; `make metrics` puts it there."""
+    """A metric that is added, renamed or gone shows in the docs; `make golden` puts it there."""
     prose, mark, tables = PAGE.read_text(encoding="utf-8").partition(MARK)
     if request.config.getoption("--update-golden"):
         PAGE.write_text(prose + MARK + reference(), encoding="utf-8")

@@ -8,14 +8,16 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
 import pytest
 import trustme
+from pytest_mock import MockerFixture
 
-from spark_agent.agent import service
+from spark_agent.agent import cli, service
 from spark_agent.agent.health import Severity
 from spark_agent.agent.service import SERVICE, SOCKET, Answer, Place, ServiceError, Step
 
@@ -281,8 +283,7 @@ def system_python(monkeypatch: pytest.MonkeyPatch) -> None:
         distribution(service.DISTRIBUTION)
     except PackageNotFoundError:
         pytest.skip("the project is not installed here, so there is nothing to install from")
-    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
-    monkeypatch.setattr(service, "_system_python", lambda: Path(sys.base_prefix, "bin", name))
+    monkeypatch.setattr(service, "_system_python", lambda: Path(sys.base_prefix, "bin", service.PYTHON))
 
 
 @pytest.mark.usefixtures("system_python")
@@ -356,12 +357,80 @@ def test_not_root(monkeypatch: pytest.MonkeyPatch) -> None:
         service.needs_root(["service", "install", "--venv", "/opt/a b"])
 
 
+# The command line
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Return what runs a command: exit code, output and complaints."""
+
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["spark-agent", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(ended.value.code or 0), captured.out, captured.err
+
+    return run
+
+
+@pytest.mark.usefixtures("running_from_opt")
+def test_a_dry_run_on_screen(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    """A dry run needs no root, says each step, and leaves nothing."""
+    code, out, err = command("service", "install", "--root", tmp_path, "--dry-run")
+
+    assert (0, "") == (code, err)
+    assert [
+        f"would write {tmp_path}/etc/systemd/system/{SERVICE}",
+        f"would systemctl --root={tmp_path} enable {SERVICE}",
+    ] == out.splitlines()
+    assert [] == list(tmp_path.iterdir())
+
+
+def test_nothing_to_uninstall(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    """Uninstall where nothing is installed is no error, and says so."""
+    assert (0, "nothing to do: the service is not installed\n", "") == command(
+        "service", "uninstall", "--root", tmp_path
+    )
+
+
+def test_what_is_in_the_way(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in the way is one line, and the state is unknown."""
+    monkeypatch.setattr(sys, "prefix", "/root/venv")
+    code, out, err = command("service", "install", "--root", tmp_path)
+
+    assert (3, "") == (code, out)
+    assert err.startswith("spark-agent: /root/venv/bin/spark-agent is below /root, which")
+    assert 1 == err.count("\n")
+
+
+def test_no_service_of_a_recording(command: Callable[..., tuple[int, str, str]]) -> None:
+    """A recorded machine has no service."""
+    code, _, err = command("--demo", "fe-gemm", "service", "status")
+
+    assert 64 == code
+    assert "--machine and --demo do nothing here" in err
+
+
+@pytest.mark.parametrize("severity", [Severity.OK, Severity.WARNING, Severity.CRITICAL, Severity.UNKNOWN])
+def test_status_ends_as_monitoring_plugins_do(
+    command: Callable[..., tuple[int, str, str]], severity: Severity, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exit code is how bad it is; the lines are aligned."""
+    monkeypatch.setattr(service, "needs_systemd", lambda: None)
+    monkeypatch.setattr(service, "status", lambda _: service.Standing(severity, (("at boot", "enabled"),)))
+
+    assert (severity.exit_code, "at boot     enabled\n", "") == command("service", "status")
+
+
 # Status
 
 
-def ready(address: str) -> Answer:
+def well(address: str, page: str) -> Answer:
     """Answer as a daemon that is well."""
-    return Answer(200, f"ready: beat 12, asked at {address}\n")
+    return Answer(200, f"asked at {address} for {page}\nmore\n")
 
 
 @pytest.fixture
@@ -385,7 +454,7 @@ TCP = """\
 
 def test_all_is_well(installed: Place) -> None:
     """Active and ready is ok; where it listens and what it answered are shown."""
-    standing = service.status(installed, ready)
+    standing = service.status(installed, well)
 
     assert Severity.OK == standing.severity
     assert {
@@ -393,24 +462,31 @@ def test_all_is_well(installed: Place) -> None:
         "at boot": "enabled",
         "restarts": "0",
         "listening": "127.0.0.1:10240",
-        "health": "ready (ready: beat 12, asked at 127.0.0.1:10240)",
+        "ready": "asked at 127.0.0.1:10240 for /-/ready (200)",
+        "healthy": "asked at 127.0.0.1:10240 for /-/healthy (200)",
     } == dict(standing.rows)
 
 
 @pytest.mark.parametrize(
-    ("answer", "severity", "says"),
+    ("answers", "severity", "says"),
     [
-        (Answer(503, "no beat for 20 s\nmore"), Severity.WARNING, "not ready: 503 (no beat for 20 s)"),
-        (Answer(401, "Unauthorized"), Severity.OK, "127.0.0.1:10240 answers, and wants a password or certificate"),
-        (ConnectionRefusedError(111, "Connection refused"), Severity.CRITICAL, "no answer from 127.0.0.1:10240"),
-        (TimeoutError("timed out"), Severity.CRITICAL, "no answer from 127.0.0.1:10240: timed out"),
+        ({"/-/ready": Answer(503, "no report yet\nmore")}, Severity.WARNING, "no report yet (503)"),
+        (
+            {"/-/ready": Answer(503, "no beat"), "/-/healthy": Answer(503, "no beat for 20 s")},
+            Severity.CRITICAL,
+            "no beat (503)",
+        ),
+        ({"/-/ready": Answer(401, "")}, Severity.OK, "127.0.0.1:10240 answers, and wants a password or certificate"),
+        ({"/-/ready": ConnectionRefusedError(111, "refused")}, Severity.CRITICAL, "no answer from 127.0.0.1:10240"),
+        ({"/-/ready": TimeoutError("timed out")}, Severity.CRITICAL, "no answer from 127.0.0.1:10240: timed out"),
     ],
-    ids=str,
+    ids=["not ready", "no beat", "password", "refused", "timeout"],
 )
-def test_it_runs_but(installed: Place, answer: Answer | OSError, severity: Severity, says: str) -> None:
+def test_it_runs_but(installed: Place, answers: dict[str, Answer | OSError], severity: Severity, says: str) -> None:
     """A daemon that runs is asked as well: systemd cannot know whether its page tells the truth."""
 
-    def ask(_: str) -> Answer:
+    def ask(address: str, page: str) -> Answer:
+        answer = answers.get(page, well(address, page))
         if isinstance(answer, OSError):
             raise answer
         return answer
@@ -418,14 +494,14 @@ def test_it_runs_but(installed: Place, answer: Answer | OSError, severity: Sever
     standing = service.status(installed, ask)
 
     assert severity == standing.severity
-    assert dict(standing.rows)["health"].startswith(says)
+    assert dict(standing.rows)["ready"].startswith(says)
 
 
 def test_it_does_not_run(installed: Place, systemd: Systemd) -> None:
     """A service that is down is critical, is not asked, and points to its log."""
     systemd.active.clear()
     systemd.properties = {"ActiveState": "failed", "SubState": "failed", "Result": "watchdog", "NRestarts": "3"}
-    standing = service.status(installed, lambda _: pytest.fail("asked"))
+    standing = service.status(installed, lambda *_: pytest.fail("asked"))
 
     assert Severity.CRITICAL == standing.severity
     assert ("service", "failed (failed), last result watchdog") == standing.rows[0]
@@ -434,7 +510,7 @@ def test_it_does_not_run(installed: Place, systemd: Systemd) -> None:
 
 def test_it_is_not_installed(place: Place) -> None:
     """What is not there is unknown, not down."""
-    assert Severity.UNKNOWN == service.status(place, ready).severity
+    assert Severity.UNKNOWN == service.status(place, well).severity
 
 
 def test_systemd_listens(installed: Place, systemd: Systemd) -> None:
@@ -442,13 +518,13 @@ def test_systemd_listens(installed: Place, systemd: Systemd) -> None:
     installed.path("proc/net/tcp").write_text(TCP.splitlines()[0] + "\n")
     systemd.active.add(SOCKET)
 
-    assert "127.0.0.1:10240" == dict(service.status(installed, ready).rows)["listening"]
+    assert "127.0.0.1:10240" == dict(service.status(installed, well).rows)["listening"]
 
 
 def test_no_port_at_all(installed: Place) -> None:
     """A daemon with a unix socket alone is not asked, and that is no fault."""
     installed.path("proc/net/tcp").write_text(TCP.splitlines()[0] + "\n")
-    standing = service.status(installed, lambda _: pytest.fail("asked"))
+    standing = service.status(installed, lambda *_: pytest.fail("asked"))
 
     assert (Severity.OK, "no TCP address") == (standing.severity, dict(standing.rows)["listening"])
 
@@ -496,9 +572,11 @@ def test_loopback_is_asked(addresses: list[str], asked: str) -> None:
 class Page(BaseHTTPRequestHandler):
     """A daemon's health page."""
 
+    code = 503
+
     def do_GET(self) -> None:
         """Answer."""
-        self.send_response(503 if self.path == "/-/ready" else 404)
+        self.send_response(self.code if self.path == "/-/ready" else 404)
         self.end_headers()
         self.wfile.write(b"no report yet\n")
 
@@ -535,7 +613,41 @@ def test_asking(serve: Callable[[ssl.SSLContext | None], str], secure: bool) -> 
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         trustme.CA().issue_cert("spark.example").configure_cert(context)
 
-    assert Answer(503, "no report yet\n") == service.ask_ready(serve(context))
+    assert Answer(503, "no report yet\n") == service.ask_page(serve(context), "/-/ready")
+
+
+def test_asking_who_wants_a_certificate() -> None:
+    """A daemon that asks its clients for a certificate lives, and that is all that there is to know."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    authority.configure_trust(context)
+    authority.issue_cert("spark.example").configure_cert(context)
+
+    def refuse(server: socket.socket) -> None:
+        server.accept()[0].close()
+        connection = server.accept()[0]
+        # Closed with something unread, a connection is reset, and the alert may be lost.
+        with connection.dup() as raw:
+            with suppress(ssl.SSLError):
+                context.wrap_socket(connection, server_side=True)
+            while raw.recv(4096):
+                pass
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=refuse, args=(server,))
+        thread.start()
+        answer = service.ask_page(f"127.0.0.1:{server.getsockname()[1]}", "/-/ready")
+        thread.join()
+
+    assert 401 == answer.code
+
+
+def test_asking_who_may_mean_tls(serve: Callable[[ssl.SSLContext | None], str], mocker: MockerFixture) -> None:
+    """A bad request may mean that TLS is spoken there; where it is not, that was the answer."""
+    mocker.patch.object(Page, "code", 400)
+
+    assert Answer(400, "no report yet\n") == service.ask_page(serve(None), "/-/ready")
 
 
 def test_asking_who_hangs_up() -> None:
@@ -549,5 +661,5 @@ def test_asking_who_hangs_up() -> None:
         thread = threading.Thread(target=hang_up)
         thread.start()
         with pytest.raises(OSError, match=r"."):
-            service.ask_ready(f"127.0.0.1:{server.getsockname()[1]}")
+            service.ask_page(f"127.0.0.1:{server.getsockname()[1]}", "/-/ready")
         thread.join()

@@ -1,4 +1,4 @@
-"""Build dist/spark-agent_VERSION_all.deb: ``make deb``. Needs dpkg-deb, no network, no root.
+"""Build spark-agent_VERSION_all.deb, in dist/ or the folder that is named: ``make deb``. No network, no root.
 
 The package carries this code and the pure-Python packages that it runs with in the environment that builds it, in
 /usr/lib/spark-agent; what is compiled comes from the distribution. One commit and one environment make one file,
@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from email.utils import formatdate
 from importlib.metadata import Distribution
 from pathlib import Path
@@ -34,30 +35,28 @@ DEPENDS: Final = ("python3 (>= 3.11)", *COMPILED.values(), "libudev1", "init-sys
 LICENCE_NAMES: Final = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
 
 
-def main() -> None:
-    """Build the package, and say where it is."""
+def build(out: Path) -> Path:
+    """Build the package into a folder, and return where it is."""
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or _git("log", "-1", "--format=%ct") or 0)
-    stage = REPO / "build" / "deb"
-    shutil.rmtree(stage, ignore_errors=True)
     vendored = [package for package in runtime_packages() if package.name.lower() not in {*COMPILED, DISTRIBUTION}]
-
-    _stage_code(stage)
-    for package in vendored:
-        _stage_package(stage, package)
-    _stage_system(stage)
-    _stage_documentation(stage, vendored, epoch)
-    _stage_control(stage)
-    _normalize(stage, epoch)
-
-    (REPO / "dist").mkdir(exist_ok=True)
-    out = REPO / "dist" / f"{NAME}_{__version__}_all.deb"
-    subprocess.run(
-        ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", stage, out],
-        check=True,
-        stdout=subprocess.DEVNULL,
-        env=os.environ | {"SOURCE_DATE_EPOCH": str(epoch)},
-    )
-    sys.stdout.write(f"{out}\n")
+    out.mkdir(parents=True, exist_ok=True)
+    built = out / f"{NAME}_{__version__}_all.deb"
+    with tempfile.TemporaryDirectory() as folder:
+        stage = Path(folder)
+        _stage_code(stage)
+        for package in vendored:
+            _stage_package(stage, package)
+        _stage_system(stage)
+        _stage_documentation(stage, vendored, epoch)
+        _stage_control(stage)
+        _normalize(stage, epoch)
+        subprocess.run(
+            ["dpkg-deb", "--root-owner-group", "-Zxz", "--build", stage, built],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            env=os.environ | {"SOURCE_DATE_EPOCH": str(epoch)},
+        )
+    return built
 
 
 def _git(*arguments: str) -> str:
@@ -130,11 +129,9 @@ def copyright_text(vendored: list[Distribution]) -> str:
     for package in vendored:
         tops = sorted({name.parts[0] for name in package.files or () if name.parts[0] not in {"..", "__pycache__"}})
         files = " ".join(f"usr/lib/spark-agent/{top}*" for top in tops if ".dist-info" not in top)
-        metadata = package.metadata
+        authors = _field(package, "Author") or _field(package, "Author-email") or f"the authors of {package.name}"
         paragraphs.append(
-            f"Files: {files}\n"
-            f"Copyright: {metadata.get('Author') or metadata.get('Author-email') or f'the authors of {package.name}'}\n"
-            f"License: {licence(package)}\n{_licence_note(package)}"
+            f"Files: {files}\nCopyright: {authors}\nLicense: {licence(package)}\n{_licence_note(package)}"
         )
     return "\n\n".join(paragraphs) + "\n"
 
@@ -149,15 +146,20 @@ def _licence_note(package: Distribution | None) -> str:
 
 def licence(package: Distribution) -> str:
     """Return the licence that a package names; each generation of metadata has another place for it."""
-    metadata = package.metadata
     classifiers = [
-        line.rpartition(" :: ")[2] for line in metadata.get_all("Classifier") or () if line.startswith("License ::")
+        line.rpartition(" :: ")[2]
+        for line in package.metadata.get_all("Classifier") or ()
+        if line.startswith("License ::")
     ]
-    named = metadata.get("License-Expression") or next(iter(classifiers), None) or metadata.get("License")
+    named = _field(package, "License-Expression") or "".join(classifiers[:1]) or _field(package, "License")
     if not named:
         raise SystemExit(f"{package.name} names no licence: look at it before it ships")
-    name = str(named).splitlines()[0]
+    name = named.splitlines()[0]
     return {"MIT License": "Expat", "BSD License": "BSD-3-Clause"}.get(name, name)
+
+
+def _field(package: Distribution, name: str) -> str:
+    return str((package.metadata.get_all(name) or [""])[0])
 
 
 def _stage_control(stage: Path) -> None:
@@ -187,10 +189,9 @@ def _stage_control(stage: Path) -> None:
 def _normalize(stage: Path, epoch: int) -> None:
     """Take out of the files what depends on who builds, and when."""
     for path in (stage, *stage.rglob("*")):
-        if path.is_dir():
-            path.chmod(0o755)
+        path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
         os.utime(path, (epoch, epoch))
 
 
 if __name__ == "__main__":
-    main()
+    sys.stdout.write(f"{build(Path(sys.argv[1]) if sys.argv[1:] else REPO / 'dist')}\n")

@@ -34,7 +34,9 @@ def boot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
 def machine(boot: Container) -> Container:
     """Install the service, with a replayed Spark behind it."""
     # For a Python that only a home directory has: /opt/python is the same one, where the service sees it.
-    boot.run("sh", "-c", "for python in /opt/python/bin/python3.*[0-9]; do ln -sf $python /usr/local/bin/; done")
+    boot.run("sh", "-c", "ln -sf /opt/python/bin/python3.*[0-9] /usr/local/bin")
+    boot.write("/etc/ld.so.conf.d/python.conf", "/opt/python/lib\n")
+    boot.run("ldconfig")
     boot.write("/run/systemd/system/spark-agent.service.d/haste.conf", HASTE)
     replay(boot, "--demo fe-gemm")
     boot.run(

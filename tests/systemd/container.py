@@ -41,6 +41,15 @@ def until(what: Callable[[], T | None], told: Callable[[], str] = str) -> T:
 
 
 @dataclass(frozen=True)
+class Done:
+    """A command that has run."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True)
 class Container:
     """A booted machine: its PID 1 as we see it, and where its console is written."""
 
@@ -62,7 +71,19 @@ class Container:
             ready.bind(str(notify))
             # A mount namespace of its own: the mount of / ends with it. "/" itself is refused as a container.
             nspawn = subprocess.Popen(
-                ["unshare", "--mount", "sh", "-c", 'mount --bind -o ro / "$0" && exec "$@"', root, *_command(root)],
+                # With a signal for when these tests are killed, which leaves nobody to power it off.
+                [
+                    "setpriv",
+                    "--pdeathsig",
+                    "KILL",
+                    "unshare",
+                    "--mount",
+                    "sh",
+                    "-c",
+                    'mount --bind -o ro / "$0" && exec "$@"',
+                    root,
+                    *_command(root),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=subprocess.STDOUT,
@@ -92,27 +113,28 @@ class Container:
             self.nspawn.kill()
             self.nspawn.wait()
 
-    def try_(self, *command: str | Path, stdin: str = "") -> "subprocess.CompletedProcess[str]":
+    def try_(self, *command: str | Path, stdin: bytes = b"") -> Done:
         """Run a command inside, as root; what it printed is for the test to judge."""
-        return subprocess.run(
+        done = subprocess.run(
             ["nsenter", "--target", str(self.leader), "--all", "--", *map(str, command)],
             input=stdin,
             capture_output=True,
-            text=True,
             check=False,
             timeout=2 * PATIENCE_SECONDS,
             env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"},
         )
+        return Done(done.returncode, done.stdout.decode(), done.stderr.decode())
 
-    def run(self, *command: str | Path, stdin: str = "") -> str:
+    def run(self, *command: str | Path, stdin: bytes = b"") -> str:
         """Run a command inside, as root, and return what it prints; it must succeed."""
         done = self.try_(*command, stdin=stdin)
-        assert 0 == done.returncode, f"{command}\n{done.stdout}{done.stderr}\n{self.journal()}"
+        assert 0 == done.code, f"{command}\n{done.stdout}{done.stderr}\n{self.journal()}"
         return done.stdout
 
-    def write(self, path: str, text: str) -> None:
+    def write(self, path: str, content: str | bytes) -> None:
         """Write a file inside, with its folder."""
-        self.run("sh", "-c", f"mkdir -p '{Path(path).parent}' && cat >'{path}'", stdin=text)
+        raw = content.encode() if isinstance(content, str) else content
+        self.run("sh", "-c", f"mkdir -p '{Path(path).parent}' && cat >'{path}'", stdin=raw)
 
     def show(self, unit: str, name: str) -> str:
         """Return a property of a unit."""
@@ -153,6 +175,8 @@ class Container:
             connection.request("GET", path)
             response = connection.getresponse()
             return response.status, response.read().decode()
+        except (OSError, http.client.HTTPException) as error:
+            raise AssertionError(f"{path}: {error!r}\n{self.journal()}") from error
         finally:
             connection.close()
 

@@ -3,18 +3,22 @@
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from systemd.conftest import replay
-from systemd.container import Container, until
+from systemd.container import REPO, Container, until
+
+pytestmark = pytest.mark.install
 
 UNIT = "spark-agent"
 STATE = "/var/lib/private/spark-agent"
 CONFIGURATION = "/etc/spark-agent/spark-agent.toml"
 AGENT = "/opt/spark-agent/bin/spark-agent"
+EXAMPLES = re.findall(r"^```ini\n(.*?)^```", (REPO / "docs" / "service.md").read_text(), re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture
@@ -58,9 +62,9 @@ def test_status_command(agent: Container) -> None:
     done = agent.try_(AGENT, "service", "status")
     rows = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if not line.startswith("at boot"))
 
-    assert (0, "") == (done.returncode, done.stderr)
+    assert (0, "") == (done.code, done.stderr)
     assert "127.0.0.1:10240" == rows["listening"]
-    assert rows["health"].startswith("ready ("), done.stdout
+    assert "ready (200)" == rows["ready"], done.stdout
 
 
 def test_kill_9(agent: Container) -> None:
@@ -96,9 +100,9 @@ def test_hung_driver(machine: Container) -> None:
         machine.run("systemctl", "start", UNIT)
         pid, before = machine.show(UNIT, "MainPID"), machine.get("/metrics")[1]
         until(lambda: "gb10_gpu_nvml_power_watts{" not in machine.get("/metrics")[1] or None, lambda: log(machine))
-        hung = int(sample(machine.get("/metrics")[1], "spark_agent_beats_total"))
+        hung = float(sample(machine.get("/metrics")[1], "spark_agent_beats_total"))
         # More beats than the watchdog has patience for.
-        until(lambda: int(sample(machine.get("/metrics")[1], "spark_agent_beats_total")) > hung + 5 or None)
+        until(lambda: float(sample(machine.get("/metrics")[1], "spark_agent_beats_total")) > hung + 5 or None)
         page = machine.get("/metrics")[1]
 
         assert "gb10_gpu_nvml_power_watts{" in before
@@ -111,7 +115,7 @@ def test_hung_driver(machine: Container) -> None:
 
 def sample(page: str, name: str) -> str:
     """Return the value of a sample without labels."""
-    return re.findall(rf"^{name} (\S+)", page, re.MULTILINE)[0]
+    return str(re.findall(rf"^{name} (\S+)", page, re.MULTILINE)[0])
 
 
 def test_reload(agent: Container) -> None:
@@ -137,7 +141,7 @@ def test_bad_settings_are_not_tried_again(machine: Container) -> None:
     shown = {name: machine.show(UNIT, name) for name in ("ActiveState", "ExecMainStatus", "NRestarts")}
     machine.run("rm", CONFIGURATION)
 
-    assert 0 != done.returncode
+    assert 0 != done.code
     assert {"ActiveState": "failed", "ExecMainStatus": "78", "NRestarts": "0"} == shown
     assert "log.level" in log(machine)
 
@@ -240,10 +244,57 @@ def test_socket_activation(machine: Container) -> None:
     assert "not-found" == machine.show(f"{UNIT}.socket", "LoadState")
 
 
+@pytest.fixture
+def drop_in(machine: Container) -> Iterator[Callable[[str], None]]:
+    """Add an example of docs/service.md to the service, by a word in it; take it away after the test."""
+    path = f"/run/systemd/system/{UNIT}.service.d/example.conf"
+
+    def add(word: str) -> None:
+        (example,) = [text for text in EXAMPLES if word in text]
+        machine.write(path, example)
+        machine.run("systemctl", "daemon-reload")
+
+    yield add
+    machine.try_("systemctl", "stop", UNIT)
+    machine.run("rm", path)
+    machine.run("systemctl", "daemon-reload")
+
+
+def test_key_of_root(machine: Container, drop_in: Callable[[str], None]) -> None:
+    """As docs/service.md has it, a key that only root can read serves HTTPS."""
+    certificate = trustme.CA().issue_cert("rig")
+    machine.write("/etc/spark-agent/tls.crt", certificate.cert_chain_pems[0].bytes())
+    machine.write("/etc/spark-agent/tls.key", certificate.private_key_pem.bytes())
+    machine.write("/etc/spark-agent/web.yml", "tls_server_config:\n  cert_file: tls.crt\n  key_file: tls.key\n")
+    machine.run("sh", "-c", "chmod 600 /etc/spark-agent/*")
+    drop_in("tls.key")
+    machine.run("systemctl", "start", UNIT)
+    done, (code, _) = machine.try_(AGENT, "service", "status"), machine.get("/metrics")
+    machine.run("sh", "-c", "rm /etc/spark-agent/*")
+
+    assert "0.0.0.0:10240" in done.stdout or "[::]:10240" in done.stdout
+    assert "ready (200)" in done.stdout
+    assert 400 == code, "plain HTTP gets nothing"
+
+
+def test_textfile_of_a_group(machine: Container, drop_in: Callable[[str], None]) -> None:
+    """As docs/service.md has it, the service writes for node_exporter into a folder of a group."""
+    machine.run("groupadd", "--system", "textfile")
+    machine.run("install", "-d", "-g", "textfile", "-m", "2775", "/var/lib/textfile")
+    drop_in("SPARK_AGENT_TEXTFILE")
+    machine.run("systemctl", "start", UNIT)
+    written = until(lambda: machine.run("find", "/var/lib/textfile", "-name", "*.prom").split(), lambda: log(machine))
+
+    assert "644" == machine.run("stat", "--format=%a", *written).strip()
+    assert "gb10_soc_power_watts" in machine.run("cat", *written)
+
+
 def test_uninstall(machine: Container) -> None:
     """Uninstall leaves nothing but state, and may be said twice; the last test of this machine."""
-    machine.run(AGENT, "service", "install", "--venv", "/opt/spark-agent")
-    command = [Path(sys.prefix, "bin", "python"), "-m", "spark_agent.agent", "service", "uninstall"]
+    # From the environment that it runs from, which is one that the service can see.
+    machine.run(AGENT, "service", "install")
+    assert "active" == machine.show(UNIT, "ActiveState")
+    command = (f"{sys.prefix}/bin/python", "-m", "spark_agent.agent", "service", "uninstall")
     machine.run(*command)
 
     assert "0" == machine.show(UNIT, "MainPID")
