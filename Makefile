@@ -4,8 +4,9 @@ VENV ?= .venv
 PYTHON ?=
 # Further versions that the tests run on where they are found, besides the one of $(VENV).
 OTHERS ?= $(shell scripts/pythons.sh)
+GOLDEN := tests/test_golden.py tests/test_prometheus.py tests/test_metrics_reference.py tests/test_config.py
 
-.PHONY: run test test-this lint bench demos golden metrics deb clean
+.PHONY: run test test-this lint bench soak demos golden deb clean
 
 run: $(VENV)/ready
 	@sh scripts/first-look.sh $(VENV)/bin/spark-agent
@@ -16,26 +17,29 @@ test-this: $(VENV)/ready-test
 	@sh scripts/rigs.sh
 	@$(VENV)/bin/python -m pytest $(ARGS)
 
-# The suite once more on another Python; linters and installs need no repetition.
+# The suite once more on another Python; linters, installs and rigs need no repetition.
 test-%: pyproject.toml
 	@sh scripts/venv.sh .venv-$* '.[test]' $$(scripts/pythons.sh $*)
-	@.venv-$*/bin/python -m pytest -q -m 'not lint and not install' $(ARGS)
+	@sh scripts/rigs.sh
+	@.venv-$*/bin/python -m pytest -q -m 'not lint and not install and not rig' $(ARGS)
 
 lint: $(VENV)/ready-test
 	@$(VENV)/bin/python -m pytest -q -m lint
 
 bench: $(VENV)/ready-test
+	@sh scripts/prometheus.sh
 	@$(VENV)/bin/python tests/bench.py
 
-# The built-in demo machines, and what must come out of the tests: rewritten from what the code says now.
+# 24 hours of beats, played fast: half an hour, and what is held in the middle and at the end.
+soak: $(VENV)/ready-test
+	@SOAK_BEATS=86400 $(VENV)/bin/python -m pytest -q -rP tests/test_soak.py
+
+# The built-in demo machines; what must come out of the tests, and in the docs: rewritten from what the code says now.
 demos: $(VENV)/ready-test
 	@$(VENV)/bin/python tests/imagine.py
 
 golden: $(VENV)/ready-test
-	@$(VENV)/bin/python -m pytest -q tests/test_golden.py --update-golden
-
-metrics: $(VENV)/ready-test
-	@$(VENV)/bin/python -m pytest -q tests/test_prometheus.py tests/test_metrics_reference.py --update-golden
+	@$(VENV)/bin/python -m pytest -q $(GOLDEN) --update-golden
 
 # dist/spark-agent_VERSION_all.deb, for Ubuntu 24.04, Debian 12 and later.
 deb: $(VENV)/ready
@@ -48,4 +52,4 @@ $(VENV)/ready-test: pyproject.toml
 	@sh scripts/venv.sh $(VENV) '.[test]' $(PYTHON) && cp $(VENV)/ready $(VENV)/ready-test
 
 clean:
-	rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv* build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .rigs

@@ -230,6 +230,8 @@ def serve(context: click.Context, /, check_config: bool, **_: object) -> int:
         if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
     settings = config.load(config.Sources(context.find_root().params["config"], os.environ, typed))
+    if target.at is not None:
+        raise click.UsageError("--at looks at one second; serve plays from the beginning, and --speed says how fast")
     if "speed" in typed and target.machine is None and target.demo is None:
         raise click.UsageError("--speed plays a recorded machine; name one with --machine or --demo")
     problems = []

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from spark_agent.agent.budget import AT_LIMIT, Budget
-from spark_agent.agent.inventory import Inventory, changes, inventory
+from spark_agent.agent.inventory import Inventory, changes, inventory, known
 from spark_agent.agent.snapshot import Snapshot, Status, Visit
 from spark_agent.collectors import Quantity
 
@@ -59,15 +59,19 @@ class Kept:
     def from_json(cls, content: Mapping[str, Any]) -> "Kept":
         """Take what was saved; raises `ValueError` where it cannot be that."""
         try:
-            return cls(
+            kept = cls(
                 int(content["starts"]),
                 int(content["unclean_shutdowns"]),
                 int(content["machine_unclean_shutdowns"]),
                 {str(name): float(seconds) for name, seconds in content["limit_seconds"].items()},
                 {str(name): int(count) for name, count in content["inventory_changes"].items()},
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ValueError(f"no counts: {error!r}") from error
+        counts = (kept.starts, kept.unclean_shutdowns, kept.machine_unclean_shutdowns, *kept.inventory_changes.values())
+        if not all(0 <= number < math.inf for number in (*counts, *kept.limit_seconds.values())):
+            raise ValueError(f"no counts: {kept}")
+        return kept
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` takes, which later counts do not change."""
@@ -116,7 +120,9 @@ class Ledger:
             limit_seconds = self.kept.limit_seconds
             for name, share in budget.shares.items():
                 limit_seconds[name] = limit_seconds.get(name, 0.0) + (seconds if share >= AT_LIMIT else 0.0)
-        told = self._told or self.kept.to_json()
+        told = dict(self._told or self.kept.to_json())
+        # From the first beat on, so that there is something to count from.
+        told["limit_seconds"] = {**dict.fromkeys(budget.shares, 0.0), **told["limit_seconds"]}
         return History(self._beats, self._missed, dict(self._rejected), dict(self._failures), **told)
 
     def _note_visit(self, visit: Visit, *, is_disturbed: bool) -> None:
@@ -130,7 +136,7 @@ class Ledger:
             self._compare(visit, before)
 
     def _compare(self, visit: Visit, before: Inventory | None) -> None:
-        now = inventory(visit)
+        now = known(before or {}, inventory(visit))
         self._inventories[visit.collector] = visit.at, now
         for change in changes(before, now) if before is not None else ():
             log.info("inventory: %s", change)

@@ -31,6 +31,17 @@ def inventory(visit: Visit) -> Inventory:
     return found
 
 
+def known(before: Inventory, now: Inventory) -> Inventory:
+    """Return an inventory in which what could not be read is what it was before, if that is known."""
+    return {
+        entity: {
+            key: before.get(entity, {}).get(key, _UNKNOWN) if value is _UNKNOWN else value
+            for key, value in facts.items()
+        }
+        for entity, facts in now.items()
+    }
+
+
 def changes(before: Inventory, now: Inventory) -> Iterator[str]:
     """Yield in words what came, what went, and what is another than before; one line for each device or part."""
     for entity in before.keys() | now.keys():

@@ -212,10 +212,10 @@ class Lookout:
                 if now >= self._due[name] and name not in self._tasks and name not in self._todo:
                     self._todo.append(name)
                     self._due[name] = now + self._paces.get(name, 0.0) - EVERY_SLACK
-            self._relieve(patience, until)
+            self._relieve(until)
             while self._is_awaited() and time.monotonic() < until:
-                self._moved.wait(min(self._file_deadline, patience) / 4)
-                self._relieve(patience, until)
+                self._moved.wait(min(self._file_deadline, patience) / 8)
+                self._relieve(until)
             at = host.clock()
             visits = tuple(self._known(name, at) for name in self._collectors)
         return Snapshot(host.name, host.origin, host.note, at, host.now(), visits)
@@ -233,7 +233,7 @@ class Lookout:
             return Visit(name, Status.FAILED, visit.at, visit.seconds, (), Reason.TIMEOUT, why)
         return visit
 
-    def _relieve(self, patience: float, until: float) -> None:
+    def _relieve(self, until: float) -> None:
         """Leave behind what hangs, and see that somebody asks those that are left."""
         now = time.monotonic()
         for task in list(self._tasks.values()):
@@ -249,8 +249,8 @@ class Lookout:
                 task.is_given_up = True
                 del self._tasks[task.name]
                 self._todo.insert(0, task.name)
-            elif elapsed >= patience / 2 or now >= until:
-                # Half of it, so that there is time for the others.
+            elif elapsed >= (until - task.began) / 2 or now >= until:
+                # Half of what is left, so that there is always some for the others.
                 task.is_late = True
             else:
                 continue

@@ -89,6 +89,8 @@ class Memory:
 
     def __init__(self) -> None:
         """Remember nothing."""
+        #: How often all was forgotten: what was asked before that is not to be kept.
+        self.forgotten = 0
         self._kept: dict[tuple[object, ...], tuple[float, Any]] = {}
         self._most = 256
 
@@ -101,13 +103,14 @@ class Memory:
         """Keep an answer for so many seconds; one with a fault in it not for long."""
         if len(self._kept) >= self._most:
             # What is asked no more, of a device that is gone, is dropped when it is old.
-            self._kept = {key: kept for key, kept in self._kept.items() if now < kept[0]}
+            # Of a copy: a thread that was left behind may be putting something.
+            self._kept = {key: kept for key, kept in self._kept.copy().items() if now < kept[0]}
             self._most = max(256, 2 * len(self._kept))
         self._kept[key] = now + (min(seconds, KEEP_FAULT_SECONDS) if _has_fault(answer) else seconds), answer
 
     def forget(self) -> None:
         """Forget all, for a device or a driver came or went."""
-        # A thread that was left behind may be putting something.
+        self.forgotten += 1
         self._kept = {}
 
 
@@ -150,10 +153,11 @@ class Host:
         now = self.clock()
         answer = self.memory.get(key, now)
         if answer is None:
+            forgotten = self.memory.forgotten
             answer = question(self, *arguments)
             if isinstance(answer, Iterator):
                 answer = tuple(answer)
-            self._remember(key, now, answer, KEEP_SECONDS)
+            self._remember(key, now, answer, KEEP_SECONDS, forgotten)
         return answer
 
     def every(self, seconds: float, question: Callable[..., Iterator[Item]], *arguments: Hashable) -> tuple[Item, ...]:
@@ -162,14 +166,16 @@ class Host:
         now = self.clock()
         answer: tuple[Item, ...] | None = self.memory.get(key, now)
         if answer is None:
+            forgotten = self.memory.forgotten
             found = question(self, *arguments)
             answer = tuple(replace(item, at=now) if isinstance(item, Reading) else item for item in found)
-            self._remember(key, now, answer, seconds - EVERY_SLACK)
+            self._remember(key, now, answer, seconds - EVERY_SLACK, forgotten)
         return answer
 
-    def _remember(self, key: tuple[object, ...], now: float, answer: object, seconds: float) -> None:
-        # What a thread brings that was left behind is not wanted any more.
-        if not self.stuck.has_left_behind(threading.current_thread()):
+    def _remember(self, key: tuple[object, ...], now: float, answer: object, seconds: float, forgotten: int) -> None:
+        # Not wanted is what a thread brings that was left behind, and what was found out before something went.
+        is_old = forgotten != self.memory.forgotten or self.stuck.has_left_behind(threading.current_thread())
+        if not is_old:
             self.memory.put(key, now, answer, seconds)
 
     def text(self, path: str) -> str:

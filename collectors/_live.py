@@ -208,9 +208,11 @@ class Hotplug:
         """Wait for something to happen, and say whether devices came or went, and whether links may have changed."""
         ready, _, _ = select.select([self._monitor, self._links], [], [], seconds)
         devices = False
-        if self._monitor in ready:
-            while device := self._monitor.poll(timeout=0):
+        try:
+            while self._monitor in ready and (device := self._monitor.poll(timeout=0)):
                 devices |= device.action in _COMES_OR_GOES
+        except OSError:  # more was sent than fitted, and what was lost nobody knows
+            devices = True
         links = self._links in ready
         try:
             while links and self._links.recv(_LONGEST_MESSAGE):

@@ -92,7 +92,10 @@ class _Descriptor:
 # Of the 1024 descriptors that a service has by default, with room for its clients.
 _MOST_KEPT: Final = 512
 
-# What a kept descriptor of a device says that is gone; in its place may be another under the same name.
+# Names that may have been read, of devices that are gone too, before all is opened anew.
+_MOST_SEEN: Final = 4 * _MOST_KEPT
+
+# What a file says, once it was read, whose device is gone; in its place may be another under the same name.
 _GONE: Final = frozenset({errno.ENODEV, errno.ENOENT, errno.ESTALE, errno.ENXIO})
 
 
@@ -100,8 +103,8 @@ class WatchedTree(LiveTree):
     """The live machine for one who reads the same files again and again.
 
     Reading through a descriptor that stays open costs a seventh of opening the file anew. One whose device is gone
-    is not opened again behind the reader's back, for hwmon numbers are given anew: it fails, and ``gone`` is called,
-    so that who remembers where things are forgets it.
+    is not opened again behind the reader's back, for hwmon numbers are given anew: it fails, all others are let go of,
+    and ``gone`` is called, so that who remembers where things are forgets it.
     """
 
     def __init__(self, gone: Callable[[], None], root: str = "") -> None:
@@ -114,16 +117,16 @@ class WatchedTree(LiveTree):
     def read(self, path: str) -> bytes:
         """Return all that one file holds; from the second time on through a kept descriptor."""
         kept = self._kept.get(path)
-        if kept is None:
-            if path not in self._seen or len(self._kept) >= _MOST_KEPT:
-                self._seen.add(path)
-                return super().read(path)
-            try:
-                kept = self._kept[path] = _Descriptor(self.root + path)
-            except OSError as error:
-                error.filename = path
-                raise
+        if kept is None and (path not in self._seen or len(self._kept) >= _MOST_KEPT):
+            content = super().read(path)
+            # Only now: a file that has never answered says nothing of a device that went.
+            if len(self._seen) >= _MOST_SEEN:
+                self._let_go()
+            self._seen.add(path)
+            return content
         try:
+            if kept is None:
+                kept = self._kept[path] = _Descriptor(self.root + path)
             content = os.pread(kept.number, _ONE_READ, 0)
             if path.startswith("/sys/") or not content:
                 return content
@@ -134,10 +137,13 @@ class WatchedTree(LiveTree):
         except OSError as error:
             error.filename = path
             if error.errno in _GONE:
-                self._kept.pop(path, None)
-                self._seen.discard(path)
+                self._let_go()
                 self._gone()
             raise
+
+    def _let_go(self) -> None:
+        # Replaced, not cleared: a thread that was left behind may be reading.
+        self._seen, self._kept = set(), {}
 
 
 @dataclass(frozen=True, slots=True)

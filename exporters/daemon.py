@@ -125,6 +125,8 @@ class _Daemon:
     def _end(self, code: int) -> None:
         self._code = code
         self._over.set()
+        # Who ends does not wait for the first look either.
+        self._first.set()
 
     def _beat(self) -> None:
         try:
@@ -133,7 +135,6 @@ class _Daemon:
             # Without a beat there is nothing to serve; systemd starts the daemon anew.
             log.critical("the beat ended: %r", error, exc_info=error)
             self._loop.call_soon_threadsafe(self._end, _SOFTWARE)
-            self._loop.call_soon_threadsafe(self._first.set)
 
     def _after_beat(self, report: Report) -> None:
         self._scribe.take(report)
@@ -185,7 +186,9 @@ class _Daemon:
             self._take(settings)
         if self._web_config:
             self._web_config.reload()
-        self._notifier.ready()
+        # Before the first look it is not; that one says so.
+        if self._first.is_set():
+            self._notifier.ready()
 
     def _take(self, settings: Settings) -> None:
         pending = config.changes_needing_restart(self._started_with, settings)

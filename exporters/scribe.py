@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from spark_agent.agent.blackbox import BOOT_ID, NAME, BlackBox, record_of
+from spark_agent.agent.blackbox import BOOT_ID, NAME, BlackBox, Record, record_of
 from spark_agent.agent.config import Settings
 from spark_agent.agent.history import Kept, Ledger
 from spark_agent.agent.report import Report
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 #: Seconds between two saves of the counts.
 SAVE_SECONDS: Final = 10.0
 _COUNTS: Final = "counts"
-# Reports that wait for a disk that hangs; older ones are given up.
+# Records that wait for a disk that hangs; older ones are given up. Of whole reports, they would cost 100 MiB.
 _MOST_WAITING: Final = 1200
 
 
@@ -37,7 +37,8 @@ class Scribe:
         #: May be replaced while it writes.
         self.settings = settings
         self._boot_id = _boot_id()
-        self._waiting: deque[tuple[Report, Mapping[str, Any]]] = deque(maxlen=_MOST_WAITING)
+        self._waiting: deque[Record] = deque(maxlen=_MOST_WAITING)
+        self._report: Report | None = None
         self._moved = threading.Condition()
         self._is_over = False
         self._faults: set[str] = set()
@@ -59,8 +60,11 @@ class Scribe:
 
     def take(self, report: Report) -> None:
         """Write this when there is time; for the thread of the beat, which it does not hold up."""
+        record = record_of(report) if self._box else None
         with self._moved:
-            self._waiting.append((report, self.ledger.kept.to_json()))
+            if record:
+                self._waiting.append(record)
+            self._report, self._counts = report, self.ledger.kept.to_json()
             self._moved.notify()
 
     def finish(self, seconds: float) -> None:
@@ -107,15 +111,15 @@ class Scribe:
         is_over = False
         while not is_over:
             with self._moved:
-                self._moved.wait_for(lambda: self._waiting or self._is_over)
-                waiting, is_over = list(self._waiting), self._is_over
+                self._moved.wait_for(lambda: self._report or self._is_over)
+                waiting, report, is_over = list(self._waiting), self._report, self._is_over
                 self._waiting.clear()
-            for report, counts in waiting:
-                self._counts = counts
+                self._report = None
+            for record in waiting:
                 if self._box:
-                    self._box.append(record_of(report))
-            if waiting:
-                self._renew(waiting[-1][0])
+                    self._box.append(record)
+            if report:
+                self._renew(report)
         if self._box:
             self._box.close()
         if self._store:
@@ -138,7 +142,9 @@ class Scribe:
 
     def _save(self, store: Store, ledger: Ledger, *, running: str) -> None:
         """Save the counts if they have moved. Where that cannot be, they are told all the same, and may be lost."""
-        content = {**self._counts, "running": running}
+        # Of this moment: the beat goes on counting.
+        counts = self._counts
+        content = {**counts, "running": running}
         if content == self._saved:
             return
         try:
@@ -147,7 +153,7 @@ class Scribe:
             self._mend(_COUNTS)
         except StateError as error:
             self._complain(_COUNTS, f"{error}; until then, counters are lost at a restart")
-        ledger.saved(self._counts)
+        ledger.saved(counts)
 
     def _complain(self, what: str, why: str) -> None:
         """Log a fault once, until it is mended."""

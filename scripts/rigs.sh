@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install what the tests need from the system, where that is allowed; without it they are skipped and say so.
 # gcc: a fake libnvidia-ml.so.1. systemd-container: a booted systemd. python3-*: what the Debian package stands on.
+sh "$(dirname "$0")/prometheus.sh"
 wanted=
 command -v gcc >/dev/null 2>&1 || wanted="$wanted gcc libc6-dev"
 command -v systemd-nspawn >/dev/null 2>&1 || wanted="$wanted systemd-container"

@@ -1,4 +1,4 @@
-"""What a start and a look cost here: ``make bench``. Ratios within one run; nothing is asserted.
+"""What a start, a look and the daemon cost here: ``make bench``. Ratios within one run; nothing is asserted.
 
 A start is a process of its own, its cost the processor time of its children (user and system), the median of several.
 A look is held against reading the same files by hand: every file that the look read, opened, read and closed.
@@ -16,6 +16,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import bench_daemon
 from imagine import build, write_folder
 
 from spark_agent.agent.machine import demos, open_machine
@@ -103,7 +104,10 @@ def main() -> None:
     print(f"  reading those files by hand        {by_hand * 1e3:6.2f} ms   1.0")
     print(f"  a look, files on disk              {from_disk * 1e3:6.2f} ms   {from_disk / by_hand:.1f} × that")
     print(f"  a look, files in memory            {in_memory * 1e3:6.2f} ms   {in_memory / by_hand:.1f} × that")
-    print(f"({len(demos())} demos; all figures are of this machine, not of a Spark)")
+    print(f"({len(demos())} demos)")
+    print("the daemon, beside node_exporter; MB are of a million bytes, all figures of this machine, not of a Spark")
+    for line in bench_daemon.report():
+        print(line, flush=True)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from rigs import MissingRigError, program
 
 # No test asserts a time; and CI draws the same examples each time, so that it fails for the change it runs on.
 settings.register_profile(
@@ -36,6 +37,19 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert (folder / name).read_text(encoding="utf-8") == got
 
     return check
+
+
+@pytest.fixture(scope="session")
+def rig() -> Callable[[str], str]:
+    """Return what finds a program of `rigs.NAMES`; a test that needs one that is not here is skipped."""
+
+    def find(variable: str) -> str:
+        try:
+            return program(variable)
+        except MissingRigError as error:
+            pytest.skip(str(error))
+
+    return find
 
 
 @pytest.hookimpl(wrapper=True)

@@ -63,7 +63,8 @@ def test_nothing_of_the_workshop() -> None:
 @pytest.mark.parametrize(("environment", "code"), [({}, 0), ({"CI": "true"}, 1)])
 def test_no_skip_passes_unseen(tmp_path: Path, environment: dict[str, str], code: int) -> None:
     """In CI a skip that is not expected there is a failure: it would hide a rig that is broken."""
-    shutil.copy(REPO / "tests" / "conftest.py", tmp_path)
+    for name in ("conftest.py", "rigs.py"):
+        shutil.copy(REPO / "tests" / name, tmp_path)
     (tmp_path / "test_it.py").write_text("import pytest\n\ndef test_it():\n    pytest.skip('no rig')\n")
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(tmp_path)],

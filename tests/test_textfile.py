@@ -2,17 +2,15 @@
 
 import os
 import re
-import shutil
 import stat
-import subprocess
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from demo import demo_report
 from prometheus_client.parser import text_string_to_metric_families
+from rigs import running
 
 from spark_agent.agent.machine import demos
 from spark_agent.agent.report import Report
@@ -95,37 +93,14 @@ def test_a_folder_that_is_not_there(tmp_path: Path, report: Report) -> None:
         write(report, tmp_path / "nowhere")
 
 
-@contextmanager
-def node_exporter(folder: Path) -> Iterator[str]:
-    """Run the real one on its textfile collector, and yield its address."""
-    binary = (
-        os.environ.get("NODE_EXPORTER") or shutil.which("prometheus-node-exporter") or shutil.which("node_exporter")
-    )
-    if not binary:
-        pytest.skip("no node_exporter; NODE_EXPORTER=FILE names one")
-    flags = ("--web.listen-address=127.0.0.1:0", "--collector.disable-defaults", "--collector.textfile")
-    with subprocess.Popen(
-        [binary, *flags, f"--collector.textfile.directory={folder}"], stderr=subprocess.PIPE, text=True
-    ) as server:
-        try:
-            assert server.stderr
-            # It says where it listens once it does; where it cannot, its output ends.
-            address = next(
-                (found[1] for line in server.stderr if (found := re.search(r"(127\.0\.0\.1:\d+)", line))), None
-            )
-            assert address
-            yield address
-        finally:
-            server.terminate()
-
-
 @pytest.mark.parametrize("name", demos())
-def test_node_exporter_takes_it(tmp_path: Path, name: str) -> None:
+def test_node_exporter_takes_it(tmp_path: Path, name: str, rig: Callable[[str], str]) -> None:
     """The real textfile collector reads the file without an error, and tells each series with its value."""
     file = write(demo_report(name), tmp_path)
+    flags = ("--collector.disable-defaults", "--collector.textfile", f"--collector.textfile.directory={tmp_path}")
     with (
-        node_exporter(tmp_path) as address,
-        urllib.request.urlopen(f"http://{address}/metrics", timeout=60) as answer,
+        running(tmp_path, rig("NODE_EXPORTER"), *flags) as node_exporter,
+        urllib.request.urlopen(f"http://127.0.0.1:{node_exporter.port}/metrics", timeout=60) as answer,
     ):
         told = _samples(answer.read().decode())
 
