@@ -4,6 +4,8 @@ VENV ?= .venv
 PYTHON ?=
 # Further versions that the tests run on where they are found, besides the one of $(VENV).
 OTHERS ?= $(shell scripts/pythons.sh)
+# All processors share the work; `make test-this SHARED=` keeps it in one process.
+SHARED ?= -n auto --dist loadgroup
 GOLDEN := tests/test_golden.py tests/test_prometheus.py tests/test_metrics_reference.py tests/test_config.py
 
 .PHONY: run test test-this lint bench soak demos golden deb clean
@@ -15,13 +17,13 @@ test: $(OTHERS:%=test-%) test-this
 
 test-this: $(VENV)/ready-test
 	@sh scripts/rigs.sh
-	@$(VENV)/bin/python -m pytest $(ARGS)
+	@$(VENV)/bin/python -m pytest $(SHARED) $(ARGS)
 
 # The suite once more on another Python; linters, installs and rigs need no repetition.
 test-%: pyproject.toml
 	@sh scripts/venv.sh .venv-$* '.[test]' $$(scripts/pythons.sh $*)
 	@sh scripts/rigs.sh
-	@.venv-$*/bin/python -m pytest -q -m 'not lint and not install and not rig' $(ARGS)
+	@.venv-$*/bin/python -m pytest -q $(SHARED) -m 'not lint and not install and not rig' $(ARGS)
 
 lint: $(VENV)/ready-test
 	@$(VENV)/bin/python -m pytest -q -m lint

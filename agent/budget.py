@@ -84,6 +84,8 @@ NEAR_LIMIT: Final = 0.90
 HYSTERESIS: Final = 0.02
 #: Seconds that a limit of the firmware's may be exceeded: its control loop takes some. The adapter's may not at all.
 OVER_SECONDS: Final = 30.0
+#: What is older is not counted as time spent at a limit.
+_OF_NOW_SECONDS: Final = 5.0
 #: No verdict looks back further than this, so an older reading supports none.
 STALE_SECONDS: Final = 30.0
 
@@ -153,7 +155,11 @@ def judge(snapshot: Snapshot, power: Power, before: Budget | None = None, *, wat
     """
     limits = tuple(_limits(snapshot))
     unreadable = _unreadable(snapshot)
-    shares = {limit.name: _ratio(limit, against) for limit in limits if (against := _against(limit, power))}
+    shares = {
+        limit.name: _ratio(limit, against)
+        for limit in limits
+        if (against := _against(limit, power)) and against.age <= _OF_NOW_SECONDS
+    }
     since = before.over_since if before else {}
     over_since = {name: since.get(name, snapshot.at) for name, share in shares.items() if share > 1}
     patience = OVER_SECONDS if watching else 0.0
@@ -382,7 +388,7 @@ def _compared(pairs: Iterable[tuple[Limit, Measured]], past: _Past) -> Verdict:
 
 def _is_over(limit: Limit, ratio: float, past: _Past) -> bool:
     if limit.scope == Scope.DC_INPUT:
-        return ratio > 1
+        return ratio > _threshold(Standing.OVER_BUDGET, 1.0, past)
     return limit.scope == Scope.SYSTEM and ratio > 1 and limit.name in past.over
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from spark_agent.agent import BEAT_SECONDS
 from spark_agent.agent.budget import AT_LIMIT, Budget
 from spark_agent.agent.inventory import Inventory, changes, inventory, known
 from spark_agent.agent.snapshot import Snapshot, Status, Visit
@@ -18,8 +19,9 @@ from spark_agent.collectors import Quantity
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two beats beyond which nobody knows what was in between.
+#: Seconds between two beats beyond which nobody knows what was in between; of slow beats, two and a half.
 GAP_SECONDS: Final = 5.0
+_GAP_BEATS: Final = 2.5
 
 # Seconds between two comparisons of what a collector finds is there, where nothing is reported to come or go.
 _COMPARE_SECONDS: Final = 10.0
@@ -108,7 +110,9 @@ class Ledger:
         """Tell from now on what was saved."""
         self._told = content
 
-    def note(self, snapshot: Snapshot, budget: Budget, *, is_disturbed: bool = False) -> History:
+    def note(
+        self, snapshot: Snapshot, budget: Budget, *, beat_seconds: float = BEAT_SECONDS, is_disturbed: bool = False
+    ) -> History:
         """Count one beat, and return the history with it; ``is_disturbed`` is when something came or went."""
         self._beats += 1
         before, self._last = self._last, snapshot
@@ -116,7 +120,7 @@ class Ledger:
         for visit in snapshot.visits:
             if visit is not seen.get(visit.collector):
                 self._note_visit(visit, is_disturbed=is_disturbed)
-        if before and (seconds := snapshot.at - before.at) <= GAP_SECONDS:
+        if before and (seconds := snapshot.at - before.at) <= max(GAP_SECONDS, _GAP_BEATS * beat_seconds):
             limit_seconds = self.kept.limit_seconds
             for name, share in budget.shares.items():
                 limit_seconds[name] = limit_seconds.get(name, 0.0) + (seconds if share >= AT_LIMIT else 0.0)

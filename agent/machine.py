@@ -72,13 +72,14 @@ class RecordedNvml:
     def __init__(self, content: Mapping[str, Any]) -> None:
         """Keep the content, which a timeline may change."""
         self.content: dict[str, Any] = dict(content)
+        self._moved_on = threading.Event()
 
     def call(self, function: str, device: int | None, *arguments: str) -> Any:
         """Answer one call."""
         if function == "nvmlShutdown":
             return None
         # A driver that goes away while in use fails each call, not only the next nvmlInit.
-        if (status := _answer(self.content.get("init", "SUCCESS"), function)) != "SUCCESS":
+        if (status := self._answer(self.content.get("init", "SUCCESS"), function)) != "SUCCESS":
             raise NvmlError(str(status), function)
         if function == "nvmlInit":
             return None
@@ -92,10 +93,10 @@ class RecordedNvml:
         else:
             raise NvmlError("INVALID_ARGUMENT", function)
         if function == "nvmlDeviceGetFieldValues":
-            return _fields(calls.get("fields", {}), arguments)
-        value = _answer(_listed(calls, function), function)
+            return self._fields(calls.get("fields", {}), arguments)
+        value = self._answer(_listed(calls, function), function)
         if arguments and isinstance(value, dict):
-            return _answer(value.get(arguments[0]), function)
+            return self._answer(value.get(arguments[0]), function)
         return value
 
     def merge(self, change: Mapping[str, Any]) -> None:
@@ -109,6 +110,32 @@ class RecordedNvml:
             content["devices"] = [first | calls, *others]
         # At once, and nothing changed in place: a call may be reading it.
         self.content = content
+        moved_on, self._moved_on = self._moved_on, threading.Event()
+        moved_on.set()
+
+    def _answer(self, value: Any, function: str) -> Any:
+        """Return a recorded value, or fail or hang as it says; what hangs fails when the timeline moves on."""
+        if value is None:
+            raise NvmlError("NOT_SUPPORTED", function)
+        if isinstance(value, dict):
+            if value.get("hang"):
+                self._moved_on.wait()
+                raise NvmlError("UNKNOWN", function)
+            if error := value.get("error"):
+                known = isinstance(error, str) and _NVML_ERROR.fullmatch(error)
+                raise NvmlError(error if known else "UNKNOWN", function)
+        return value
+
+    def _fields(self, fields: Any, ids: tuple[str, ...]) -> dict[str, Any]:
+        function = "nvmlDeviceGetFieldValues"
+        found: dict[str, Any] = {}
+        for id_ in ids:
+            try:
+                found[id_] = self._answer(self._answer(fields, function).get(id_), function)
+            except NvmlError as error:
+                if error.code not in ("NOT_SUPPORTED", "NO_DATA", "NO_PERMISSION", "UNKNOWN"):
+                    raise
+        return found
 
 
 def _listed(calls: Mapping[str, Any], function: str) -> Any:
@@ -117,30 +144,6 @@ def _listed(calls: Mapping[str, Any], function: str) -> Any:
         return calls[function]
     plain = _VERSION_SUFFIX.sub("", function)
     return next((value for name, value in calls.items() if _VERSION_SUFFIX.sub("", name) == plain), None)
-
-
-def _answer(value: Any, function: str) -> Any:
-    """Return a recorded value, or fail or hang as it says."""
-    if value is None:
-        raise NvmlError("NOT_SUPPORTED", function)
-    if isinstance(value, dict):
-        if value.get("hang"):
-            threading.Event().wait()
-        if error := value.get("error"):
-            known = isinstance(error, str) and _NVML_ERROR.fullmatch(error)
-            raise NvmlError(error if known else "UNKNOWN", function)
-    return value
-
-
-def _fields(fields: Any, ids: tuple[str, ...]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for id_ in ids:
-        try:
-            found[id_] = _answer(_answer(fields, "nvmlDeviceGetFieldValues").get(id_), "nvmlDeviceGetFieldValues")
-        except NvmlError as error:
-            if error.code not in ("NOT_SUPPORTED", "NO_DATA", "NO_PERMISSION", "UNKNOWN"):
-                raise
-    return found
 
 
 class RecordedUdev:
@@ -231,7 +234,7 @@ class Machine:
                     self._tree.heal(f"/{path}")
                 else:
                     _put(self._tree, path, Fault(name), step.where)
-            if isinstance(self._library, RecordedNvml):
+            if step.nvml and isinstance(self._library, RecordedNvml):
                 self._library.merge(step.nvml)
         return is_disturbed
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from spark_agent.agent import BEAT_SECONDS
 from spark_agent.agent.budget import STALE_SECONDS, Budget, judge
 from spark_agent.agent.health import Finding, findings
 from spark_agent.agent.history import History
@@ -27,9 +28,15 @@ class Report:
 FOR_SECONDS: Final = {"gpu_mismatch": 60.0}
 
 
-def report(snapshot: Snapshot, before: Report | None = None, *, watching: bool = False) -> Report:
+def report(
+    snapshot: Snapshot,
+    before: Report | None = None,
+    *,
+    watching: bool = False,
+    beat_seconds: float = BEAT_SECONDS,
+) -> Report:
     """Say what one look means; who is ``watching``, look after look, gives the report ``before``."""
-    if before and snapshot.at - before.snapshot.at > STALE_SECONDS:
+    if before and snapshot.at - before.snapshot.at > max(STALE_SECONDS, 2 * beat_seconds):
         before = None  # what happened in between nobody knows
     power = understand(snapshot)
     budget = judge(snapshot, power, before.budget if before else None, watching=watching)

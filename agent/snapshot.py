@@ -152,12 +152,16 @@ def look(
 
 @dataclass(slots=True)
 class _Task:
-    """One collector that is being asked, by which thread, and what it has said so far."""
+    """One collector that is being asked, by which thread and since when, and what it has said so far.
+
+    ``at`` and ``began`` are of its visit, which may have begun in a thread that was left behind.
+    """
 
     name: str
     thread: threading.Thread
     at: float
     began: float
+    asked: float
     items: list[Item] = field(default_factory=list)
     is_late: bool = False
     is_given_up: bool = False
@@ -227,10 +231,11 @@ class Lookout:
         """Return what a collector said last, unless that is too old and it does not answer now."""
         visit = self._visits.get(name)
         if visit is None:
-            return Visit(name, Status.FAILED, at, 0.0, (), Reason.TIMEOUT, "has not answered yet")
-        if name in self._tasks and at - visit.at > GONE_SECONDS:
-            why = f"has not answered for {at - visit.at:.0f} s"
-            return Visit(name, Status.FAILED, visit.at, visit.seconds, (), Reason.TIMEOUT, why)
+            # One visit, however many looks it takes.
+            visit = self._visits[name] = Visit(name, Status.FAILED, at, 0.0, (), Reason.TIMEOUT, "no answer yet")
+        elif name in self._tasks and visit.items and at - visit.at > GONE_SECONDS:
+            why = f"no answer for more than {GONE_SECONDS:g} s"
+            visit = self._visits[name] = Visit(name, Status.FAILED, visit.at, visit.seconds, (), Reason.TIMEOUT, why)
         return visit
 
     def _relieve(self, until: float) -> None:
@@ -249,7 +254,7 @@ class Lookout:
                 task.is_given_up = True
                 del self._tasks[task.name]
                 self._todo.insert(0, task.name)
-            elif elapsed >= (until - task.began) / 2 or now >= until:
+            elif now - task.asked >= (until - task.asked) / 2 or now >= until:
                 # Half of what is left, so that there is always some for the others.
                 task.is_late = True
             else:
@@ -273,7 +278,7 @@ class Lookout:
                 name = self._todo.pop(0)
                 # One that is asked again has not begun anew.
                 at, began = self._begun.setdefault(name, (self._host.clock(), time.monotonic()))
-                task = self._tasks[name] = _Task(name, me, at, began)
+                task = self._tasks[name] = _Task(name, me, at, began, time.monotonic())
             outcome = self._ask(task)
             with self._moved:
                 if self._tasks.get(name) is task:

@@ -115,11 +115,14 @@ class Scribe:
                 waiting, report, is_over = list(self._waiting), self._report, self._is_over
                 self._waiting.clear()
                 self._report = None
-            for record in waiting:
-                if self._box:
-                    self._box.append(record)
-            if report:
-                self._renew(report)
+            try:
+                for record in waiting:
+                    if self._box:
+                        self._box.append(record)
+                if report:
+                    self._renew(report)
+            except Exception as error:  # noqa: BLE001  (the boundary: what cannot be written must not end the writing)
+                self._complain("scribe", f"{error!r}; this is a bug, and something is not written")
         if self._box:
             self._box.close()
         if self._store:

@@ -25,6 +25,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep a file's tests together where several processes share the work, and what takes this machine in one of them.
+
+    That one begins first, for it takes longest.
+    """
+    takes_machine = {item for item in items if item.get_closest_marker("install") or item.get_closest_marker("rig")}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group("machine" if item in takes_machine else item.path.name))
+    items.sort(key=lambda item: item not in takes_machine)
+
+
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     """Compare text with tests/golden/NAME, or write it there."""

@@ -62,7 +62,9 @@ def test_it_ends_cleanly_when_told_to(tmp_path: Path, state: Path, with_: signal
         assert (200, "ready\n") == daemon.get("/-/ready")
         assert code == daemon.stop(with_)
         assert ("", 1) == (_saved(state)["running"], _saved(state)["starts"])
-        assert {"info"} == set(re.findall(r"level=(\w+)", daemon.log)), daemon.log
+        # That a busy computer makes it miss a beat is no complaint about its end.
+        complaints = [line for line in daemon.log.splitlines() if "level=info" not in line and "missed" not in line]
+        assert [] == complaints
 
 
 def test_counters_outlive_a_kill(tmp_path: Path, state: Path) -> None:
@@ -80,13 +82,15 @@ def test_counters_outlive_a_kill(tmp_path: Path, state: Path) -> None:
         return {series: float(value) for series, _, value in lines if series in counters}
 
     with Daemon(tmp_path, f"--state.directory={state}") as daemon:
+        until(lambda: told(daemon).keys() == set(counters), lambda: daemon.log)
         before = told(daemon)
         assert (1, 0) == (before["spark_agent_starts_total"], before["spark_agent_unclean_shutdowns_total"])
         for killed in (1, 2):
             assert -signal.SIGKILL == daemon.stop(signal.SIGKILL)
             daemon.start()
+            # The first look may not have had the time to know all of them.
+            until(lambda: told(daemon).keys() == set(counters), lambda: daemon.log)
             now = told(daemon)
-            assert before.keys() <= now.keys()
             assert not {series for series in before if now[series] < before[series]}
             assert (killed + 1, killed) == (
                 now["spark_agent_starts_total"],
@@ -208,9 +212,11 @@ def test_a_driver_that_hangs_costs_the_gpu_only(tmp_path: Path) -> None:
     with Daemon(tmp_path, machine=("--machine", str(machine))) as daemon:
         assert (200, "ready\n") == daemon.get("/-/ready")
         assert 200 == daemon.get("/-/healthy")[0]
+        success = "spark_agent_collector_success"
+        # How many of the others the first look has time for is not for a busy computer to say.
+        until(lambda: daemon.sample(f'{success}{{collector="spbm"}}'), lambda: daemon.log)
         _, page = daemon.get()
-        assert 'spark_agent_collector_success{collector="gpu"} 0.0' in page
-        assert 'spark_agent_collector_success{collector="spbm"} 1.0' in page
+        assert f'{success}{{collector="gpu"}} 0.0' in page
         assert "gb10_gpu_nvml_power_watts{" not in page
         assert "gb10_system_power_watts " in page
         until(lambda: daemon.sample("spark_agent_beats_total") >= 3, lambda: daemon.log)

@@ -4,8 +4,10 @@ import gzip
 import io
 import json
 import os
+import queue
 import socket
 import tarfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -199,11 +201,11 @@ def test_any_other_folder_is_refused_at_once(tmp_path: Path) -> None:
         (b"no archive at all", "truncated header"),
         (b"\x1f\x8b", "truncated|ended|EOF"),
         (b"\x1f\x8b" + b"\x01" * 20, "compression method"),
-        (gzip.compress(b""), "empty file"),
-        (gzip.compress(_tar(files={"root/a": "x" * 5000}))[:-60], "ended before"),
-        (gzip.compress(_tar())[:-8] + bytes(8), "CRC"),
+        (gzip.compress(b"", mtime=0), "empty file"),
+        (gzip.compress(_tar(files={"root/a": "x" * 5000}), mtime=0)[:-60], "ended before"),
+        (gzip.compress(_tar(), mtime=0)[:-8] + bytes(8), "CRC"),
         (_tar(files={"root/a": "x" * 5000})[:4000], "unexpected end of data"),
-        (gzip.compress(b"x" * 5000), "invalid header|bad checksum|truncated"),
+        (gzip.compress(b"x" * 5000, mtime=0), "invalid header|bad checksum|truncated"),
         (b'{"format": 1}', "truncated header"),
         (_tar(files={"machine.json": None}), "no machine.json in it"),
         (_tar(below="a/b/"), "no machine.json in it"),
@@ -785,3 +787,33 @@ def test_any_answer_is_an_answer_or_an_nvml_error(value: Any, function: str) -> 
         machine.host.nvml.call(function, 0, "1")
     except NvmlError as error:
         assert error.reason in Reason  # noqa: PT017  (either is right)
+
+
+class _Gate(threading.Event):
+    """An event that says when somebody waits for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.reached.set()
+        return super().wait(timeout)
+
+
+def test_a_call_that_hangs_fails_when_the_timeline_moves_on() -> None:
+    """As a file does whose fault is healed: the driver came back, and who waited for it learns that it was gone."""
+    library = RecordedNvml({"devices": [{"nvmlDeviceGetName": {"hang": True}}]})
+    gate = library._moved_on = _Gate()
+    outcome: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def ask() -> None:
+        with pytest.raises(NvmlError) as failed:
+            library.call("nvmlDeviceGetName", 0)
+        outcome.put(failed.value.code)
+
+    threading.Thread(target=ask).start()
+    gate.reached.wait()
+    library.merge({"nvmlDeviceGetName": "NVIDIA GB10"})
+    assert "UNKNOWN" == outcome.get()
+    assert "NVIDIA GB10" == library.call("nvmlDeviceGetName", 0)
