@@ -25,11 +25,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep a file's tests together where several processes share the work, and what takes this machine in one of them.
 
     That one begins first, for it takes longest.
     """
+    if not config.pluginmanager.hasplugin("xdist"):
+        return
     takes_machine = {item for item in items if item.get_closest_marker("install") or item.get_closest_marker("rig")}
     for item in items:
         item.add_marker(pytest.mark.xdist_group("machine" if item in takes_machine else item.path.name))

@@ -66,13 +66,14 @@ class _Scraper:
             self.close()
 
 
-async def _dawdle(port: int, losses: Callable[[], int]) -> None:
+async def _dawdle(port: int, begun: list[int], losses: Callable[[], int]) -> None:
     """Begin a request and never end it, byte by byte; again and again, whenever the server has had enough."""
     while True:
         with contextlib.suppress(ConnectionError):
             _, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 writer.write(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX-Slow: ")
+                begun.append(port)
                 while True:
                     await asyncio.sleep(0.1)  # the pace of the attack
                     writer.write(b"a")
@@ -82,10 +83,14 @@ async def _dawdle(port: int, losses: Callable[[], int]) -> None:
         losses()
 
 
-async def _while(*others: Awaitable[None], honest: list[Awaitable[list[int]]]) -> set[int]:
-    """Return what honest clients were answered while others were at work."""
+async def _while(
+    *others: Awaitable[None], honest: list[Awaitable[list[int]]], when: Callable[[], bool] = lambda: True
+) -> set[int]:
+    """Return what honest clients were answered while others were at work, which they are from ``when`` on."""
     attack = asyncio.gather(*others)
     try:
+        while not when():
+            await asyncio.sleep(0.02)  # between two questions
         answered = await asyncio.wait_for(asyncio.gather(*honest), PATIENCE)
     finally:
         attack.cancel()
@@ -103,14 +108,16 @@ def test_scrapers_and_dawdlers(tmp_path: Path, machine: tuple[str, ...], scraper
     """
     assert scrapers + dawdlers > CONNECTIONS
     lost = itertools.count()
+    begun: list[int] = []
     with metronome(tmp_path) as stalls, Daemon(tmp_path, machine=machine) as daemon:
         assert [200] * 5 == [daemon.get()[0] for _ in range(5)]
         before = daemon.resident_bytes()
 
         told = asyncio.run(
             _while(
-                *(_dawdle(daemon.port, lambda: next(lost)) for _ in range(dawdlers)),
+                *(_dawdle(daemon.port, begun, lambda: next(lost)) for _ in range(dawdlers)),
                 honest=[_Scraper(daemon.port).many(SCRAPES) for _ in range(scrapers)],
+                when=lambda: len(begun) >= dawdlers,
             )
         )
 

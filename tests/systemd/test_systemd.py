@@ -70,7 +70,7 @@ def test_status_command(agent: Container) -> None:
 def test_kill_9(agent: Container) -> None:
     """A daemon that was killed is back, and serves."""
     pid = agent.show(UNIT, "MainPID")
-    agent.run("systemctl", "kill", "--signal=KILL", UNIT)
+    agent.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", UNIT)
     restarted(agent, pid)
 
     assert "1" == agent.show(UNIT, "NRestarts")
