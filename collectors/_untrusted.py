@@ -1,9 +1,8 @@
 """Signals that are known to mislead: shown with the reason, never judged and never alarmed on."""
 
-from dataclasses import replace
 from typing import Final
 
-from spark_agent.collectors import Absence, Quality, Quantity, Reading, Section, Unit
+from spark_agent.collectors import Quantity, Section, Unit
 
 UNTRUSTED: Final = Section(
     "power.untrusted",
@@ -20,8 +19,3 @@ SIGNAL: Final = Quantity(
     source="the file that the signal names",
     help="A signal that is known to mislead, as read, in the unit of its own file.",
 )
-
-
-def doubt(found: Reading | Absence, why: str) -> Reading | Absence:
-    """Mark what was read as known to mislead, with the reason; an absence stays what it is."""
-    return replace(found, quality=Quality.UNTRUSTED, note=why) if isinstance(found, Reading) else found

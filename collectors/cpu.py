@@ -444,8 +444,7 @@ def _layout(host: Host) -> Layout:
         else:
             items.append(measure(of, partial(_count, types, online, core_type)))
     for name in ("l1d", "l1i", "l2", "l3"):
-        total = measure(CACHE, partial(caches.total, name), labels=(name,))
-        items.append(replace(total, quality=Quality.DERIVED) if isinstance(total, Reading) else total)
+        items.append(measure(CACHE, partial(caches.total, name), labels=(name,), quality=Quality.DERIVED))
     items += _system(host)
     return Layout(tuple(items), tuple(cpu for cpu in cpus if cpu in online), clocked)
 
@@ -519,17 +518,16 @@ def _cpufreq(host: Host, cpu: int) -> Iterator[Item]:
 
 
 def _clock(host: Host, cpu: int, highest: float | None) -> Item:
-    reported = _frequency(host, FREQUENCY, f"{_CPUS}/cpu{cpu}/cpufreq/scaling_cur_freq", str(cpu))
-    if isinstance(reported, Absence):
-        return reported
-    if highest is not None and reported.value > highest:
+    path = f"{_CPUS}/cpu{cpu}/cpufreq/scaling_cur_freq"
+    reported = _frequency(host, FREQUENCY, path, str(cpu), "reported by the driver, not counted")
+    if highest is not None and isinstance(reported, Reading) and reported.value > highest:
         note = f"above cpuinfo_max_freq, {highest / 1e9:.3f} GHz: no core can run at this"
         return replace(reported, quality=Quality.UNTRUSTED, note=note)
-    return replace(reported, note="reported by the driver, not counted")
+    return reported
 
 
-def _frequency(host: Host, of: Quantity, path: str, entity: str) -> Reading | Absence:
-    return measure(of, lambda: host.integer(path) * 1000, entity, source=path)
+def _frequency(host: Host, of: Quantity, path: str, entity: str, note: str = "") -> Reading | Absence:
+    return measure(of, lambda: host.integer(path) * 1000, entity, source=path, note=note)
 
 
 def _no_cpufreq(entity: str) -> Iterator[Item]:

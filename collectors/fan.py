@@ -10,9 +10,21 @@ from collections.abc import Iterator
 from functools import partial
 from typing import Final
 
-from spark_agent.collectors import Fact, Host, Item, NoData, Property, Quantity, Reason, Section, Unit, measure
+from spark_agent.collectors import (
+    Fact,
+    Host,
+    Item,
+    NoData,
+    Property,
+    Quality,
+    Quantity,
+    Reason,
+    Section,
+    Unit,
+    measure,
+)
 from spark_agent.collectors._hwmon import Chip, chips
-from spark_agent.collectors._untrusted import SIGNAL, doubt
+from spark_agent.collectors._untrusted import SIGNAL
 
 FANS: Final = Section("fans", "Fans that report their speed.", entity="fan", id_key="name", metric="fan")
 
@@ -66,4 +78,6 @@ def _misleading(host: Host, chip: Chip) -> Iterator[Item]:
         for path in chip.channels(host, kind).values():
             source = f"{path}_input"
             signal = f"{chip.identity} {source.rpartition('/')[2]}"
-            yield doubt(measure(SIGNAL, partial(host.integer, source), signal, source=source), _CONSTANT)
+            yield measure(
+                SIGNAL, partial(host.integer, source), signal, (), source, quality=Quality.UNTRUSTED, note=_CONSTANT
+            )

@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from functools import cache, partial
 from typing import Any, Final
 
@@ -456,8 +455,7 @@ def _processes(host: Host, device: int, *, is_busy: bool) -> Iterator[Item]:
             )
         return sum(held)
 
-    found = measure(PROCESS_MEMORY_SUM, total, gpu)
-    yield replace(found, quality=Quality.DERIVED) if isinstance(found, Reading) else found
+    yield measure(PROCESS_MEMORY_SUM, total, gpu, quality=Quality.DERIVED)
 
 
 def parse_number(value: Any) -> float:

@@ -13,8 +13,8 @@ kernel versions, so nothing here knows what it ought to be.
 """
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -26,7 +26,6 @@ from spark_agent.collectors import (
     Property,
     Quality,
     Quantity,
-    Reading,
     Reason,
     Section,
     Unavailable,
@@ -298,10 +297,10 @@ def _amounts(host: Host) -> Iterator[Item]:
     amount = partial(_amount, fields)
     for of, name in _FIELDS.items():
         yield measure(of, partial(amount, name))
-    yield _derive(USED, lambda: amount("MemTotal") - amount("MemAvailable"))
-    yield _derive(ALLOCATABLE, lambda: _allocatable(fields))
+    yield measure(USED, lambda: amount("MemTotal") - amount("MemAvailable"), quality=Quality.DERIVED)
+    yield measure(ALLOCATABLE, lambda: _allocatable(fields), quality=Quality.DERIVED)
     yield state(CMA_LOST, lambda: _cma_lost(fields) > 0)
-    yield _derive(CMA_LOST_BYTES, partial(_cma_lost, fields))
+    yield measure(CMA_LOST_BYTES, partial(_cma_lost, fields), quality=Quality.DERIVED)
 
 
 def _cma_lost(fields: Mapping[str, str]) -> int:
@@ -314,11 +313,6 @@ def _amount(fields: Mapping[str, str], name: str) -> int:
     if name not in fields:
         raise Unavailable(Reason.NOT_FOUND, f"no {name} in {_MEMINFO}")
     return parse_amount(fields[name])
-
-
-def _derive(of: Quantity, compute: Callable[[], float]) -> Item:
-    item = measure(of, compute)
-    return replace(item, quality=Quality.DERIVED) if isinstance(item, Reading) else item
 
 
 def _allocatable(fields: Mapping[str, str]) -> int:

@@ -24,6 +24,7 @@ from spark_agent.collectors import (
     Kind,
     NoData,
     Property,
+    Quality,
     Quantity,
     Reason,
     Scope,
@@ -36,7 +37,7 @@ from spark_agent.collectors import (
 )
 from spark_agent.collectors._hwmon import Channels, Chip, chips
 from spark_agent.collectors._power import CEILING, FLOOR, LIMIT, PUBLISHED
-from spark_agent.collectors._untrusted import SIGNAL, doubt
+from spark_agent.collectors._untrusted import SIGNAL
 
 SPBM: Final = Section("power.spbm", "The driver of the firmware's power page.", metric="spbm")
 POWER: Final = Section("power.scopes", "Power by what it covers.", metric="power")
@@ -324,7 +325,7 @@ def _untrusted(host: Host, chip: Chip, powers: Mapping[str, str]) -> Iterator[It
 
 
 def _signal(host: Host, name: str, path: str, why: str) -> Item:
-    return doubt(measure(SIGNAL, partial(host.integer, path), name, source=path), why)
+    return measure(SIGNAL, partial(host.integer, path), name, source=path, quality=Quality.UNTRUSTED, note=why)
 
 
 def _micro(host: Host, path: str) -> float:

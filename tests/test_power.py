@@ -5,7 +5,7 @@ from looks import SPARK, found, watts
 
 from spark_agent.agent.power import Measured, Power, Unmeasured, understand
 from spark_agent.collectors import Absence, Fact, Item, Quality, Reading, Reason, Scope, gpu, spbm
-from spark_agent.collectors._untrusted import SIGNAL, doubt
+from spark_agent.collectors._untrusted import SIGNAL
 
 # Row 3 of the table of simultaneous readings, with what a driver shows besides.
 _GEMM = watts(
@@ -74,7 +74,7 @@ class TestMeasured:
 
     def test_untrusted_signals_are_no_power(self) -> None:
         """They are handed on, and nothing is made of them."""
-        signal = doubt(Reading(SIGNAL, 1, "spbm prochot"), "1 on healthy machines too")
+        signal = Reading(SIGNAL, 1, "spbm prochot", quality=Quality.UNTRUSTED, note="1 on healthy machines too")
         power = _power(signal)
         assert (signal,) == power.untrusted
         assert all(isinstance(known, Unmeasured) for known in power.scopes.values())

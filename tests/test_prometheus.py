@@ -49,7 +49,7 @@ from spark_agent.collectors import (
     nic,
     spbm,
 )
-from spark_agent.collectors._untrusted import SIGNAL, doubt
+from spark_agent.collectors._untrusted import SIGNAL
 from spark_agent.exporters import prometheus
 from spark_agent.exporters.document import document
 from spark_agent.exporters.prometheus import (
@@ -361,7 +361,7 @@ class TestAbsent:
 
     def test_an_untrusted_reading(self) -> None:
         """What is known to mislead has no name that an alarm could use."""
-        junk = doubt(Reading(SIGNAL, 5.0, "acpi_fan power1_input"), "constant")
+        junk = Reading(SIGNAL, 5.0, "acpi_fan power1_input", quality=Quality.UNTRUSTED, note="constant")
         fast = Reading(cpu.FREQUENCY, 7.2e9, "3", quality=Quality.UNTRUSTED, note="above its maximum")
         samples = _samples(_looked(junk, fast, Reading(cpu.FREQUENCY, 2.8e9, "4")))
 
