@@ -226,11 +226,15 @@ def _known(power: Power, scope: Scope) -> Measured | Unmeasured:
     return next((average for average in power.averages.values() if average.scope is scope), known)
 
 
+_SCOPES: Final[Mapping[str, Scope]] = {scope.value: scope for scope in Scope}
+
+
 def _against(limit: Limit, power: Power) -> Measured | None:
     """Return the reading that a limit binds: the firmware's own average where there is one, or the scope's power."""
-    if limit.scope not in set(Scope):
+    scope = _SCOPES.get(limit.scope)
+    if scope is None:
         return None
-    known = _known(power, Scope(limit.scope))
+    known = _known(power, scope)
     if isinstance(known, Unmeasured) or known.age > STALE_SECONDS:
         return None
     return power.averages.get(limit.name, known)

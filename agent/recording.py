@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -40,6 +41,7 @@ from spark_agent.collectors import (
     reason_of,
 )
 from spark_agent.collectors._host import Memory, Processes, Stuck, Udev
+from spark_agent.collectors._nvml import Ask
 from spark_agent.collectors._tree import Fault, Link, Tree
 
 # Seconds; less than a look gives a collector, so that it is never cut off in the middle of a file.
@@ -411,6 +413,13 @@ class RecordingNvml(Nvml):
             raise
         self._note(function, device, arguments, answer)
         return answer
+
+    def ask(self, device: int, *_questions: tuple[str, *tuple[str, ...]]) -> Ask:
+        """Return what calls functions of one device, each when it is asked for."""
+        return partial(self._ask, device)
+
+    def _ask(self, device: int, function: str, *arguments: str) -> Any:
+        return self.call(function, device, *arguments)
 
     def _note(
         self, function: str, device: int | None, arguments: tuple[str, ...], answer: Any, failure: str = ""

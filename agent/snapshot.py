@@ -99,10 +99,12 @@ class Snapshot:
     taken_at: float
     visits: tuple[Visit, ...]
     _by_declaration: dict[Declaration, list[Item]] = field(init=False, repr=False, default_factory=dict)
+    _by_collector: dict[str, Visit] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         found = self._by_declaration
         for visit in self.visits:
+            self._by_collector[visit.collector] = visit
             for of, items in visit.by_declaration.items():
                 found[of] = [*found[of], *items] if of in found else items
 
@@ -117,7 +119,10 @@ class Snapshot:
 
     def reading(self, of: Quantity, *labels: str) -> Reading | None:
         """Return the first reading of one quantity with these labels, if there is any."""
-        return next((item for item in self.readings(of) if item.labels == labels), None)
+        for item in self._by_declaration.get(of, ()):
+            if isinstance(item, Reading) and item.labels == labels:
+                return item
+        return None
 
     def facts(self, of: Property) -> list[Fact]:
         """Return every fact of one property."""
@@ -125,7 +130,10 @@ class Snapshot:
 
     def fact(self, of: Property) -> str | bool | int | tuple[str, ...] | tuple[int, ...] | None:
         """Return the first value of one property, if there is any."""
-        return next((fact.value for fact in self.facts(of)), None)
+        for item in self._by_declaration.get(of, ()):
+            if isinstance(item, Fact):
+                return item.value
+        return None
 
     def absences(self, of: Quantity | Property) -> list[Absence]:
         """Return every reason why something of one declaration is not there."""
@@ -133,11 +141,14 @@ class Snapshot:
 
     def absence(self, of: Quantity | Property, *labels: str) -> Absence | None:
         """Return why one thing with these labels is not there, if that was said."""
-        return next((item for item in self.absences(of) if item.labels == labels), None)
+        for item in self._by_declaration.get(of, ()):
+            if isinstance(item, Absence) and item.labels == labels:
+                return item
+        return None
 
     def visit(self, collector: str) -> Visit | None:
         """Return how one collector fared; nothing if it was not asked."""
-        return next((visit for visit in self.visits if visit.collector == collector), None)
+        return self._by_collector.get(collector)
 
 
 def look(

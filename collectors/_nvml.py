@@ -12,7 +12,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from spark_agent.collectors._reading import Reason, Unavailable
@@ -69,6 +68,11 @@ _PLAIN: Final = {
     "RESET_REQUIRED": "the GPU needs a reset; on a GB10 that is a clean boot",
     "TIMEOUT": "the NVIDIA driver does not answer",
 }
+
+
+#: Calls one function of one device by its name, with its arguments; as `Nvml.call` does.
+Ask = Callable[..., Any]
+_Question = tuple[str, int | None, *tuple[str, ...]]
 
 
 class NvmlError(Unavailable):
@@ -135,24 +139,51 @@ class Nvml:
 
     def call(self, function: str, device: int | None = None, *arguments: str) -> Any:
         """Call one NVML function and return what it says, or raise `NvmlError`."""
-        with self._lock:
-            self._initialise()
-            key = (function, device, *arguments)
-            if code := self._refused.get(key):
-                raise NvmlError(code, function)
-            try:
-                return self._run(self._call_deadline, function, device, *arguments)
-            except NvmlError as error:
-                if error.code in _REMEMBERED:
-                    self._refused[key] = error.code
-                if error.code in LOST:
-                    self._lose(error)
-                raise
+        [answer] = self._answers((function, device, *arguments))
+        if isinstance(answer, NvmlError):
+            raise answer
+        return answer
 
-    def fields(self, device: int, ids: Sequence[int]) -> dict[int, Any]:
-        """Return field values by id; one that the driver does not offer is left out."""
-        values = self.call("nvmlDeviceGetFieldValues", device, *[str(id_) for id_ in ids])
-        return {int(id_): value for id_, value in values.items()}
+    def ask(self, device: int, *questions: tuple[str, *tuple[str, ...]]) -> Ask:
+        """Call functions of one device, and return what tells their answers, as `call` does and as often as wanted.
+
+        To hand calls over to another thread costs more than most of them; these go all at once. What is not among
+        them is called when it is asked for.
+        """
+        keys: list[_Question] = [(question[0], device, *question[1:]) for question in questions]
+        answers = dict(zip(keys, self._answers(*keys), strict=True))
+
+        def ask(function: str, *arguments: str) -> Any:
+            key = (function, device, *arguments)
+            if key not in answers:
+                return self.call(function, device, *arguments)
+            answer = answers[key]
+            if isinstance(answer, NvmlError):
+                raise answer
+            return answer
+
+        return ask
+
+    def _answers(self, *questions: _Question) -> list[Any]:
+        """Return what each call says, or its `NvmlError`; after one that lost the driver, none is made."""
+        with self._lock:
+            try:
+                self._initialise()
+            except NvmlError as error:
+                return [error] * len(questions)
+            refused = {key: NvmlError(code, key[0]) for key in questions if (code := self._refused.get(key))}
+            todo = [key for key in questions if key not in refused]
+            made = dict(zip(todo, self._run(self._call_deadline, *todo), strict=False))
+            lost: NvmlError | None = None
+            for key, answer in made.items():
+                if isinstance(answer, NvmlError) and answer.code in _REMEMBERED:
+                    self._refused[key] = answer.code
+                if isinstance(answer, NvmlError) and answer.code in LOST:
+                    lost = answer
+            if lost:
+                self._lose(lost)
+                made |= {key: NvmlError(lost.code, lost.function) for key in todo if key not in made}
+            return [refused[key] if key in refused else made[key] for key in questions]
 
     def count(self) -> int:
         """Return the number of devices."""
@@ -169,7 +200,7 @@ class Nvml:
             # A new error each time: one that is raised again and again keeps every frame that it went through.
             raise NvmlError(*self._down)
         try:
-            self._run(self._init_deadline, "nvmlInit", None)
+            self._do(self._init_deadline, "nvmlInit")
         except NvmlError as error:
             self._lose(error)
             raise
@@ -189,22 +220,27 @@ class Nvml:
         self._back_off = min(self._back_off * 2, _LONGEST_BACK_OFF)
         if was_ready:
             with contextlib.suppress(NvmlError):
-                self._run(self._call_deadline, "nvmlShutdown", None)
+                self._do(self._call_deadline, "nvmlShutdown")
 
-    def _run(self, deadline: float, function: str, device: int | None, *arguments: str) -> Any:
+    def _do(self, deadline: float, function: str) -> None:
+        [answer] = self._run(deadline, (function, None))
+        if isinstance(answer, NvmlError):
+            raise answer
+
+    def _run(self, deadline: float, *questions: _Question) -> list[Any]:
         if self._worker is None:
             self._worker = _Worker(self._library)
-        return self._worker.run(deadline, function, device, *arguments)
+        return self._worker.run(deadline, questions)
 
 
-@dataclass(frozen=True, slots=True)
-class _Call:
-    """One call, with a place of its own for the answer: one that comes too late must not answer another call."""
+class _Batch:
+    """Calls, with a place of their own for the answers: one that comes too late must not answer another call."""
 
-    function: str
-    device: int | None
-    arguments: tuple[str, ...]
-    answer: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
+    def __init__(self, questions: Sequence[_Question]) -> None:
+        self.questions = questions
+        self.answers: list[Any] = []
+        self.began = time.monotonic()
+        self.over: queue.SimpleQueue[None] = queue.SimpleQueue()
 
 
 class _Worker:
@@ -212,31 +248,45 @@ class _Worker:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._calls: queue.SimpleQueue[_Call] = queue.SimpleQueue()
-        self._left_behind: _Call | None = None
+        self._batches: queue.SimpleQueue[_Batch] = queue.SimpleQueue()
+        self._left_behind: tuple[_Batch, str] | None = None
         threading.Thread(target=self._serve, name="nvml", daemon=True).start()
 
-    def run(self, deadline: float, function: str, device: int | None, *arguments: str) -> Any:
-        if self._left_behind and self._left_behind.answer.empty():
-            raise NvmlError("TIMEOUT", self._left_behind.function)
-        call = _Call(function, device, arguments)
-        self._calls.put(call)
-        try:
-            answer = call.answer.get(timeout=deadline)
-        except queue.Empty:
-            self._left_behind = call
-            raise NvmlError("TIMEOUT", function) from None
-        if isinstance(answer, NvmlError):
-            raise answer
-        if isinstance(answer, Exception):
-            raise NvmlError("GARBAGE", f"{function}: {answer}") from answer
-        return answer
+    def run(self, deadline: float, questions: Sequence[_Question]) -> list[Any]:
+        """Return the answers, errors too, in order: all of them, or those up to the first that ends the session.
+
+        Each call has the deadline for itself.
+        """
+        if self._left_behind and self._left_behind[0].over.empty():
+            return [NvmlError("TIMEOUT", self._left_behind[1])]
+        if not questions:
+            return []
+        batch = _Batch(questions)
+        self._batches.put(batch)
+        while (left := batch.began + deadline - time.monotonic()) > 0:
+            with contextlib.suppress(queue.Empty):
+                batch.over.get(timeout=left)
+                return batch.answers
+        answers = batch.answers.copy()
+        function = questions[len(answers)][0] if len(answers) < len(questions) else questions[-1][0]
+        self._left_behind = batch, function
+        return [*answers[: len(questions) - 1], NvmlError("TIMEOUT", function)]
 
     def _serve(self) -> None:
         while True:
-            call = self._calls.get()
-            try:
-                answer = self._library.call(call.function, call.device, *call.arguments)
-            except Exception as error:  # noqa: BLE001  (handed over to the caller, who raises it)
-                answer = error
-            call.answer.put(answer)
+            batch = self._batches.get()
+            for function, device, *arguments in batch.questions:
+                batch.began = time.monotonic()
+                answer = self._made(function, device, *arguments)
+                batch.answers.append(answer)
+                if isinstance(answer, NvmlError) and answer.code in LOST:
+                    break
+            batch.over.put(None)
+
+    def _made(self, function: str, device: int | None, *arguments: str) -> Any:
+        try:
+            return self._library.call(function, device, *arguments)
+        except NvmlError as error:
+            return error
+        except Exception as error:  # noqa: BLE001  (handed over to the caller, who raises it)
+            return NvmlError("GARBAGE", f"{function}: {error}")

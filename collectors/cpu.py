@@ -14,7 +14,7 @@ Cortex-X925. Neither a core's number nor its cluster tells its kind, so this ask
 """
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
@@ -256,6 +256,10 @@ _PERFORMANCE_HERTZ: Final = 3.5e9
 
 # USER_HZ, the tick of /proc/stat, is 100 on arm64 and x86 whatever CONFIG_HZ is.
 _TICKS_PER_SECOND: Final = 100
+
+# For each who reads its times, the kernel sums up all interrupts of all cores; it renews its averages as seldom
+# (include/linux/sched/loadavg.h LOAD_FREQ).
+_USAGE_SECONDS: Final = 5.0
 _MAX_CPUS: Final = 8192  # CONFIG_NR_CPUS goes no further on arm64 and x86
 
 _HEXADECIMAL = re.compile(r"0x[0-9a-f]{1,8}")
@@ -382,11 +386,15 @@ def read(host: Host) -> Iterator[Item]:
     """Yield what there is to say of each core, of each cluster, and of all cores together."""
     layout = host.keep(_layout)
     yield from layout.items
+    for cpu, highest in layout.clocked.items():
+        yield _clock(host, cpu, highest)
+    yield from host.every(_USAGE_SECONDS, _usage, layout.online)
+
+
+def _usage(host: Host, online: Iterable[int]) -> Iterator[Item]:
     times = _attempt(lambda: parse_stat(host.content(_STAT)))
-    for cpu in layout.online:
-        if cpu in layout.clocked:
-            yield _clock(host, cpu, layout.clocked[cpu])
-        yield from _usage(cpu, times)
+    for cpu in online:
+        yield from _times(cpu, times)
     loads = _attempt(lambda: parse_loadavg(host.text(_LOADAVG)))
     yield measure(LOAD1, lambda: _given(loads)[0])
     yield measure(LOAD5, lambda: _given(loads)[1])
@@ -581,7 +589,7 @@ def _cluster(entity: str, cache: Cache, types: Mapping[int, CoreType]) -> Iterat
     yield measure(CLUSTER_L3, lambda: _given(cache.size), entity)
 
 
-def _usage(cpu: int, times: Mapping[int, Times] | Exception) -> Iterator[Item]:
+def _times(cpu: int, times: Mapping[int, Times] | Exception) -> Iterator[Item]:
     def of_core() -> Times:
         found = _given(times).get(cpu)
         if found is None:

@@ -21,7 +21,6 @@ from spark_agent.collectors import (
     Item,
     Kind,
     NoData,
-    Nvml,
     NvmlError,
     Property,
     Quality,
@@ -36,6 +35,7 @@ from spark_agent.collectors import (
     once,
     state,
 )
+from spark_agent.collectors._nvml import Ask
 
 GPU: Final = Section("gpu", "GPUs that NVML reports.", entity="gpu", id_key="index", metric="gpu", numbered=True)
 PROCESSES: Final = Section(
@@ -270,6 +270,21 @@ _COUNTERS_SECONDS: Final = 10.0
 _BUS_ID: Final = re.compile(r"([0-9a-f]{1,8}):([0-9a-f]{2}:[0-9a-f]{2}\.[0-7])")
 
 
+_AT_EACH_VISIT: Final = (
+    ("nvmlDeviceGetPerformanceState",),
+    ("nvmlDeviceGetUtilizationRates",),
+    ("nvmlDeviceGetTemperature", "GPU"),
+    ("nvmlDeviceGetClockInfo", "GRAPHICS"),
+    ("nvmlDeviceGetClockInfo", "SM"),
+    ("nvmlDeviceGetCurrentClocksEventReasons",),
+    ("nvmlDeviceGetMemoryInfo",),
+    ("nvmlDeviceGetFieldValues", str(_POWER_AVERAGE), str(_POWER_INSTANT)),
+    ("nvmlDeviceGetPowerUsage",),
+    ("nvmlDeviceGetComputeRunningProcesses",),
+    ("nvmlDeviceGetGraphicsRunningProcesses",),
+)
+
+
 def read(host: Host) -> Iterator[Item]:
     """Yield all that NVML says about each GPU."""
     nvml = host.nvml
@@ -282,93 +297,87 @@ def read(host: Host) -> Iterator[Item]:
     for device in range(count):
         # A session that is new may be one with another driver.
         yield from host.keep(_identity, device, nvml.session)
-        condition = list(_condition(nvml, device))
+        ask = nvml.ask(device, *_AT_EACH_VISIT)
+        condition = list(_condition(ask, device))
         yield from condition
-        yield from _power(nvml, device)
+        yield from _power(ask, device)
         yield from host.every(_COUNTERS_SECONDS, _counters, device, nvml.session)
         is_busy = any(isinstance(item, Reading) and item.of is UTILIZATION and item.value > 0 for item in condition)
-        yield from _processes(host, device, is_busy=is_busy)
+        yield from _processes(host, ask, device, is_busy=is_busy)
 
 
 def _identity(host: Host, device: int, _session: int) -> Iterator[Item]:
     gpu = str(device)
-    nvml = host.nvml
-    call = nvml.call
-    yield state(NAME, lambda: parse_text(call("nvmlDeviceGetName", device)), gpu)
-    yield state(ARCHITECTURE, lambda: parse_architecture(call("nvmlDeviceGetArchitecture", device)), gpu)
-    yield state(COMPUTE_CAPABILITY, lambda: parse_capability(call("nvmlDeviceGetCudaComputeCapability", device)), gpu)
+    call = host.nvml.call
+    ask = host.nvml.ask(device)
+    yield state(NAME, lambda: parse_text(ask("nvmlDeviceGetName")), gpu)
+    yield state(ARCHITECTURE, lambda: parse_architecture(ask("nvmlDeviceGetArchitecture")), gpu)
+    yield state(COMPUTE_CAPABILITY, lambda: parse_capability(ask("nvmlDeviceGetCudaComputeCapability")), gpu)
     yield state(DRIVER, lambda: parse_text(call("nvmlSystemGetDriverVersion")), gpu)
     yield state(NVML_VERSION, lambda: parse_text(call("nvmlSystemGetNVMLVersion")), gpu)
     yield state(CUDA, lambda: parse_cuda_version(call("nvmlSystemGetCudaDriverVersion_v2")), gpu)
-    yield state(VBIOS, lambda: parse_text(call("nvmlDeviceGetVbiosVersion", device)), gpu)
-    yield state(GSP, lambda: parse_text(call("nvmlDeviceGetGspFirmwareVersion", device)), gpu)
-    yield state(PCI, lambda: parse_bus_id(call("nvmlDeviceGetPciInfo", device)["busId"]), gpu)
-    yield state(UUID, lambda: parse_text(call("nvmlDeviceGetUUID", device)), gpu)
-    yield state(PERSISTENCE, lambda: parse_switch(call("nvmlDeviceGetPersistenceMode", device)), gpu)
-    yield state(C2C, lambda: parse_switch(call("nvmlDeviceGetC2cModeInfoV", device)["isC2cEnabled"]), gpu)
-    yield state(ADDRESSING, lambda: parse_addressing_mode(call("nvmlDeviceGetAddressingMode", device)), gpu)
-    yield state(DISPLAY, lambda: parse_switch(call("nvmlDeviceGetDisplayActive", device)), gpu)
-    yield measure(CORES, lambda: parse_number(call("nvmlDeviceGetNumGpuCores", device)), gpu)
+    yield state(VBIOS, lambda: parse_text(ask("nvmlDeviceGetVbiosVersion")), gpu)
+    yield state(GSP, lambda: parse_text(ask("nvmlDeviceGetGspFirmwareVersion")), gpu)
+    yield state(PCI, lambda: parse_bus_id(ask("nvmlDeviceGetPciInfo")["busId"]), gpu)
+    yield state(UUID, lambda: parse_text(ask("nvmlDeviceGetUUID")), gpu)
+    yield state(PERSISTENCE, lambda: parse_switch(ask("nvmlDeviceGetPersistenceMode")), gpu)
+    yield state(C2C, lambda: parse_switch(ask("nvmlDeviceGetC2cModeInfoV")["isC2cEnabled"]), gpu)
+    yield state(ADDRESSING, lambda: parse_addressing_mode(ask("nvmlDeviceGetAddressingMode")), gpu)
+    yield state(DISPLAY, lambda: parse_switch(ask("nvmlDeviceGetDisplayActive")), gpu)
+    yield measure(CORES, lambda: parse_number(ask("nvmlDeviceGetNumGpuCores")), gpu)
     for clock in ("GRAPHICS", "SM"):
-        yield measure(
-            MAX_CLOCK, partial(_clock, nvml, "nvmlDeviceGetMaxClockInfo", device, clock), gpu, (clock.lower(),)
-        )
-    yield measure(
-        DEFAULT_CLOCK, partial(_clock, nvml, "nvmlDeviceGetDefaultApplicationsClock", device, "GRAPHICS"), gpu
-    )
+        yield measure(MAX_CLOCK, partial(_clock, ask, "nvmlDeviceGetMaxClockInfo", clock), gpu, (clock.lower(),))
+    yield measure(DEFAULT_CLOCK, partial(_clock, ask, "nvmlDeviceGetDefaultApplicationsClock", "GRAPHICS"), gpu)
     for name in ("SHUTDOWN", "SLOWDOWN", "GPU_MAX"):
-        yield measure(THRESHOLD, partial(_threshold, nvml, device, name), gpu, (name.lower(),))
-    yield measure(LIMIT, lambda: parse_number(call("nvmlDeviceGetEnforcedPowerLimit", device)) / 1000, gpu)
+        yield measure(THRESHOLD, partial(_threshold, ask, name), gpu, (name.lower(),))
+    yield measure(LIMIT, lambda: parse_number(ask("nvmlDeviceGetEnforcedPowerLimit")) / 1000, gpu)
 
 
-def _clock(nvml: Nvml, function: str, device: int, clock: str) -> float:
+def _clock(ask: Ask, function: str, clock: str) -> float:
     """Return a clock in hertz; NVML gives megahertz."""
-    return parse_number(nvml.call(function, device, clock)) * 1e6
+    return parse_number(ask(function, clock)) * 1e6
 
 
-def _threshold(nvml: Nvml, device: int, name: str) -> float:
-    return parse_number(nvml.call("nvmlDeviceGetTemperatureThreshold", device, name))
+def _threshold(ask: Ask, name: str) -> float:
+    return parse_number(ask("nvmlDeviceGetTemperatureThreshold", name))
 
 
-def _condition(nvml: Nvml, device: int) -> Iterator[Item]:
+def _condition(ask: Ask, device: int) -> Iterator[Item]:
     gpu = str(device)
-    call = nvml.call
-    yield state(PSTATE, lambda: parse_performance_state(call("nvmlDeviceGetPerformanceState", device)), gpu)
-    yield measure(UTILIZATION, lambda: parse_number(call("nvmlDeviceGetUtilizationRates", device)["gpu"]) / 100, gpu)
-    yield measure(TEMPERATURE, lambda: parse_number(call("nvmlDeviceGetTemperature", device, "GPU")), gpu)
+    yield state(PSTATE, lambda: parse_performance_state(ask("nvmlDeviceGetPerformanceState")), gpu)
+    yield measure(UTILIZATION, lambda: parse_number(ask("nvmlDeviceGetUtilizationRates")["gpu"]) / 100, gpu)
+    yield measure(TEMPERATURE, lambda: parse_number(ask("nvmlDeviceGetTemperature", "GPU")), gpu)
     for clock in ("GRAPHICS", "SM"):
-        yield measure(CLOCK, partial(_clock, nvml, "nvmlDeviceGetClockInfo", device, clock), gpu, (clock.lower(),))
-    yield state(EVENTS, lambda: parse_event_reasons(_event_reasons(nvml, device)), gpu)
-    memory = cache(partial(_own_memory, nvml, device))
+        yield measure(CLOCK, partial(_clock, ask, "nvmlDeviceGetClockInfo", clock), gpu, (clock.lower(),))
+    yield state(EVENTS, lambda: parse_event_reasons(_event_reasons(ask)), gpu)
+    memory = cache(partial(_own_memory, ask))
     yield measure(MEMORY_TOTAL, lambda: parse_number(memory()["total"]), gpu)
     yield measure(MEMORY_USED, lambda: parse_number(memory()["used"]), gpu)
 
 
-def _own_memory(nvml: Nvml, device: int) -> Any:
-    memory = nvml.call("nvmlDeviceGetMemoryInfo", device)
+def _own_memory(ask: Ask) -> Any:
+    memory = ask("nvmlDeviceGetMemoryInfo")
     # Every owner saw NOT_SUPPORTED here, but two tools expect a driver that answers with the machine's memory.
     with suppress(NvmlError):
-        if "GB10" in str(nvml.call("nvmlDeviceGetName", device)).split():
+        if "GB10" in str(ask("nvmlDeviceGetName")).split():
             raise Unavailable(Reason.NOT_SUPPORTED, "a GB10 shares the machine's memory, and has none of its own")
     return memory
 
 
-def _event_reasons(nvml: Nvml, device: int) -> Any:
+def _event_reasons(ask: Ask) -> Any:
     try:
-        return nvml.call("nvmlDeviceGetCurrentClocksEventReasons", device)
+        return ask("nvmlDeviceGetCurrentClocksEventReasons")
     except NvmlError as error:
         if error.reason is not Reason.NOT_SUPPORTED:
             raise
         # Its name before driver 535.
-        return nvml.call("nvmlDeviceGetCurrentClocksThrottleReasons", device)
+        return ask("nvmlDeviceGetCurrentClocksThrottleReasons")
 
 
-def _power(nvml: Nvml, device: int) -> Iterator[Item]:
+def _power(ask: Ask, device: int) -> Iterator[Item]:
     gpu = str(device)
-    field = _fields(nvml, device, _POWER_AVERAGE, _POWER_INSTANT)
-    average = measure(
-        POWER, lambda: parse_number(nvml.call("nvmlDeviceGetPowerUsage", device)) / 1000, gpu, ("average",)
-    )
+    field = _fields(ask, _POWER_AVERAGE, _POWER_INSTANT)
+    average = measure(POWER, lambda: parse_number(ask("nvmlDeviceGetPowerUsage")) / 1000, gpu, ("average",))
     if isinstance(average, Absence):
         source = "nvml nvmlDeviceGetFieldValues NVML_FI_DEV_POWER_AVERAGE"
         by_field = measure(POWER, lambda: field(_POWER_AVERAGE) / 1000, gpu, ("average",), source)
@@ -385,14 +394,12 @@ def _power(nvml: Nvml, device: int) -> Iterator[Item]:
 
 def _counters(host: Host, device: int, _session: int) -> Iterator[Item]:
     gpu = str(device)
-    nvml = host.nvml
-    field = _fields(nvml, device, _TOTAL_ENERGY, *_EVENT_FIELDS)
+    ask = host.nvml.ask(device)
+    field = _fields(ask, _TOTAL_ENERGY, *_EVENT_FIELDS)
     energy = measure(ENERGY, lambda: field(_TOTAL_ENERGY) / 1000, gpu)
     if isinstance(energy, Absence):
         function = "nvmlDeviceGetTotalEnergyConsumption"
-        energy = measure(
-            ENERGY, lambda: parse_number(nvml.call(function, device)) / 1000, gpu, source=f"nvml {function}"
-        )
+        energy = measure(ENERGY, lambda: parse_number(ask(function)) / 1000, gpu, source=f"nvml {function}")
     yield energy
     for id_, reason in _EVENT_FIELDS.items():
         yield measure(EVENT_SECONDS, partial(_seconds, field, id_), gpu, (reason,))
@@ -402,20 +409,20 @@ def _seconds(field: Callable[[int], float], id_: int) -> float:
     return field(id_) / 1e9
 
 
-def _fields(nvml: Nvml, device: int, *ids: int) -> Callable[[int], float]:
+def _fields(ask: Ask, *ids: int) -> Callable[[int], float]:
     """Ask for field values in one call; what is returned gives one of them, or fails as the call did."""
-    values = once(lambda: nvml.fields(device, ids))
+    values = once(lambda: ask("nvmlDeviceGetFieldValues", *map(str, ids)))
 
     def field(id_: int) -> float:
         found = values()
-        if id_ not in found:
+        if str(id_) not in found:
             raise Unavailable(Reason.NOT_SUPPORTED, f"nvmlDeviceGetFieldValues {id_}")
-        return parse_number(found[id_])
+        return parse_number(found[str(id_)])
 
     return field
 
 
-def _processes(host: Host, device: int, *, is_busy: bool) -> Iterator[Item]:
+def _processes(host: Host, ask: Ask, device: int, *, is_busy: bool) -> Iterator[Item]:
     gpu = str(device)
     kinds: dict[int, dict[str, None]] = {}
     memory: dict[int, Any] = {}
@@ -423,7 +430,7 @@ def _processes(host: Host, device: int, *, is_busy: bool) -> Iterator[Item]:
     for kind in ("Compute", "Graphics"):
         function = f"nvmlDeviceGet{kind}RunningProcesses"
         try:
-            for process in host.nvml.call(function, device):
+            for process in ask(function):
                 pid = parse_pid(process["pid"])
                 kinds.setdefault(pid, {})[kind.lower()] = None
                 # One process may be listed in both; its memory is the same memory, and one of them may not know it.

@@ -335,8 +335,8 @@ class Interface:
         return isinstance(self.link, Fact) and self.link.value == word
 
 
-#: A link that goes up or down, which udev does not report, shows within this time.
-EVERY_SECONDS: Final = 2.0
+#: A Spark's interfaces have some 150 files. What comes, goes or changes its link meanwhile, the kernel reports.
+EVERY_SECONDS: Final = 5.0
 
 
 def read(host: Host) -> Iterator[Item]:

@@ -198,7 +198,7 @@ def test_the_driver_goes_and_comes_back() -> None:
     version = "/proc/driver/nvidia/version"
 
     def energy() -> int:
-        return int(machine.host.nvml.fields(0, (83,))[83])
+        return int(machine.host.nvml.call("nvmlDeviceGetFieldValues", 0, "83")["83"])
 
     machine.play(10.0)
     before = energy()

@@ -309,9 +309,9 @@ def test_links_are_asked_for_at_once() -> None:
     machine = open_demo("fe-gemm")
     links, drives, beat = Asked(), Asked(), 0
     sampler = Sampler(machine.host, {"nic": links, "nvme": drives}, advance=lambda: machine.play(float(beat)))
-    for beat in range(6):
+    for beat in range(9):
         if beat == 3:
             sampler.hurry("nic")
         sampler.beat(_PATIENCE)
-    assert ([0, 2, 3, 5], [0]) == (links.asked, drives.asked)
+    assert ([0, 3, 8], [0]) == (links.asked, drives.asked)
     assert 0 == machine.host.memory.forgotten

@@ -26,6 +26,7 @@ from spark_agent.collectors import (
     Unavailable,
     gpu,
 )
+from spark_agent.collectors._nvml import Ask
 from spark_agent.collectors.gpu import read
 
 _GIB = 2**30
@@ -103,6 +104,10 @@ class _Direct(Nvml):
             return self.answer(function, device, *arguments)
         except (AttributeError, TypeError, ValueError) as error:
             raise NvmlError("GARBAGE", f"{function}: {error}") from error
+
+    def ask(self, device: int, *_questions: tuple[str, *tuple[str, ...]]) -> Ask:
+        """Ask each when it is wanted."""
+        return lambda function, *arguments: self.call(function, device, *arguments)
 
 
 def _ask(answer: Callable[..., Any]) -> tuple[list[Item], _Direct]:

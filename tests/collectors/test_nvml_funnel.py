@@ -1,6 +1,7 @@
 """The funnel keeps a sick driver from taking the agent with it. No driver is needed to show it."""
 
 import threading
+import time
 from collections.abc import Iterator
 from traceback import walk_tb
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from spark_agent.collectors import Nvml, NvmlError, Reason
-from spark_agent.collectors._nvml import LOST, NoLibrary, _Call
+from spark_agent.collectors._nvml import LOST, NoLibrary, _Batch
 
 
 class _Library:
@@ -45,10 +46,10 @@ def _failure(nvml: Nvml, function: str) -> NvmlError:
 
 def _settle(nvml: Nvml) -> None:
     """Wait until everything that was asked has been answered."""
-    last = _Call("last", None, ())
+    last = _Batch([("last", None)])
     assert nvml._worker
-    nvml._worker._calls.put(last)
-    last.answer.get(timeout=30)
+    nvml._worker._batches.put(last)
+    last.over.get(timeout=30)
 
 
 @pytest.fixture
@@ -224,11 +225,6 @@ def test_a_count_that_is_no_number_is_garbage(answer: Any) -> None:
     assert Reason.GARBAGE is caught.value.reason
 
 
-def test_fields_come_by_number() -> None:
-    """A field that the driver does not offer is left out, and not guessed."""
-    assert {186: 4080} == Nvml(_Library(nvmlDeviceGetFieldValues={"186": 4080})).fields(0, (185, 186))
-
-
 def test_no_library_is_an_absence_and_no_fault() -> None:
     """Most machines in the world have no NVML; that is nothing to be alarmed about."""
     error = _failure(Nvml(NoLibrary()), "nvmlDeviceGetCount")
@@ -269,10 +265,83 @@ def test_a_call_whose_caller_left_does_not_answer_the_next(release: threading.Ev
     """Control-C comes in the middle of a call; what the agent still asks after it must not get that call's answer."""
     nvml = Nvml(_Library(nvmlDeviceGetPowerUsage=release.wait, nvmlDeviceGetName="NVIDIA GB10"))
     nvml.call("nvmlDeviceGetName", 0)
-    # Nobody can wait for less than no time: the call is made, and its caller falls over.
-    nvml._call_deadline = -1.0
-    with pytest.raises(ValueError, match="non-negative"):
+    # The call is made, and its caller falls over before it can wait.
+    nvml._call_deadline = None  # type: ignore[assignment]
+    with pytest.raises(TypeError):
         nvml.call("nvmlDeviceGetPowerUsage", 0)
     nvml._call_deadline = 30.0
     release.set()
     assert "NVIDIA GB10" == nvml.call("nvmlDeviceGetName", 0)
+
+
+def test_questions_go_together() -> None:
+    """They are asked once, in order; an error is the answer of its own question, and what was left out is asked."""
+    library = _Library(a="1", b=NvmlError("UNKNOWN", "b"), c="3", d="4")
+    ask = Nvml(library).ask(0, ("a",), ("b",), ("c", "SM"))
+    asked = ["nvmlInit", "a", "b", "c"]
+    assert asked == library.calls
+    for _ in range(2):
+        assert ("1", "3") == (ask("a"), ask("c", "SM"))
+        with pytest.raises(NvmlError, match="b: UNKNOWN"):
+            ask("b")
+    assert asked == library.calls
+    assert "4" == ask("d")
+    assert [*asked, "d"] == library.calls
+
+
+def test_what_is_not_supported_is_left_out_of_the_next() -> None:
+    """Together or alone, it is remembered."""
+    library = _Library(a="1", b=NvmlError("NOT_SUPPORTED", "b"))
+    nvml = Nvml(library)
+    for _ in range(3):
+        ask = nvml.ask(0, ("b",), ("a",))
+        assert "1" == ask("a")
+        with pytest.raises(NvmlError, match="b: NOT_SUPPORTED"):
+            ask("b")
+    assert Reason.NOT_SUPPORTED is _failure(nvml, "b").reason
+    assert ["nvmlInit", "b", "a", "a", "a"] == library.calls
+
+
+def test_a_question_that_hangs_costs_those_after_it(release: threading.Event) -> None:
+    """What was said before stands; the rest fail as any call does until the one that hangs comes back."""
+    library = _Library(a="1", b=release.wait, c="3")
+    nvml = Nvml(library, call_deadline=0.2)
+    ask = nvml.ask(0, ("a",), ("b",), ("c",))
+    assert "1" == ask("a")
+    for function in ("b", "c"):
+        with pytest.raises(NvmlError, match=r"b: TIMEOUT"):
+            ask(function)
+    assert ["nvmlInit", "a", "b"] == library.calls
+
+
+def test_questions_after_a_loss_are_not_asked() -> None:
+    """A GPU that is lost answers nothing more in this session."""
+    library = _Library(a="1", b=NvmlError("GPU_IS_LOST", "b"), c="3")
+    ask = Nvml(library).ask(0, ("a",), ("b",), ("c",))
+    assert "1" == ask("a")
+    for function in ("b", "c"):
+        with pytest.raises(NvmlError) as caught:
+            ask(function)
+        assert Reason.DEVICE_LOST is caught.value.reason
+    assert ["nvmlInit", "a", "b", "nvmlShutdown"] == library.calls
+
+
+def test_each_question_has_its_own_deadline() -> None:
+    """A driver that is slow each time, but answers, is no driver that hangs."""
+
+    def late() -> str:
+        time.sleep(0.2)
+        return "late"
+
+    library = _Library(**dict.fromkeys("abcdef", late))
+    ask = Nvml(library, call_deadline=0.8).ask(0, *((name,) for name in "abcdef"))
+    assert ["late"] * 6 == [ask(name) for name in "abcdef"]
+
+
+def test_questions_of_a_driver_that_is_not_there() -> None:
+    """Each fails with the reason, as a single call does."""
+    ask = Nvml(NoLibrary()).ask(0, ("a",))
+    for function in ("a", "b"):
+        with pytest.raises(NvmlError) as caught:
+            ask(function)
+        assert Reason.NO_LIBRARY is caught.value.reason
