@@ -1,6 +1,6 @@
 """Findings: what a person should know about this machine, in plain words, with evidence and what to do."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -8,7 +8,7 @@ from typing import Final
 from spark_agent.agent.budget import Budget, Standing, Verdict
 from spark_agent.agent.power import Measured, Power
 from spark_agent.agent.snapshot import Snapshot, Status
-from spark_agent.agent.specification import compare
+from spark_agent.agent.specification import Part
 from spark_agent.collectors import Reason, Scope, memory, platform
 
 
@@ -42,7 +42,7 @@ class Finding:
     action: str = ""
 
 
-def findings(snapshot: Snapshot, power: Power, budget: Budget) -> tuple[Finding, ...]:
+def findings(snapshot: Snapshot, power: Power, budget: Budget, parts: Iterable[Part]) -> tuple[Finding, ...]:
     """Return every finding of one look, worst first."""
     found = [
         *_platform(snapshot),
@@ -52,7 +52,7 @@ def findings(snapshot: Snapshot, power: Power, budget: Budget) -> tuple[Finding,
         *_gpu_missing(snapshot),
         *_memory(snapshot),
         *_collectors(snapshot),
-        *_specification(snapshot),
+        *_specification(parts),
     ]
     return tuple(sorted(found, key=lambda finding: WORST_FIRST.index(finding.severity)))
 
@@ -250,12 +250,11 @@ def _gpu_missing(snapshot: Snapshot) -> Iterator[Finding]:
         )
 
 
-def _specification(snapshot: Snapshot) -> Iterator[Finding]:
-    if snapshot.fact(platform.IS_SPARK):
-        for part in compare(snapshot):
-            yield Finding(
-                f"specification_{part.id}",
-                Severity.INFO,
-                f"{part.name}: {part.match}",
-                (f"specified: {part.specified}", f"found: {part.found}"),
-            )
+def _specification(parts: Iterable[Part]) -> Iterator[Finding]:
+    for part in parts:
+        yield Finding(
+            f"specification_{part.id}",
+            Severity.INFO,
+            f"{part.name}: {part.match}",
+            (f"specified: {part.specified}", f"found: {part.found}"),
+        )

@@ -1,4 +1,4 @@
-"""What the exporters see: one look, what it says of power, the verdicts on it, and the findings."""
+"""What the exporters see: one look, what it says of power and of the parts, the verdicts on it, and the findings."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,16 +9,23 @@ from spark_agent.agent.budget import STALE_SECONDS, Budget, judge
 from spark_agent.agent.health import Finding, findings
 from spark_agent.agent.history import History
 from spark_agent.agent.power import Power, understand
-from spark_agent.agent.snapshot import Snapshot
+from spark_agent.agent.snapshot import Snapshot, Visit
+from spark_agent.agent.specification import Part, compare
+from spark_agent.collectors import platform
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All that an exporter may know. A ``history`` only the daemon has; ``since`` says when a finding began to hold."""
+    """All that an exporter may know.
+
+    ``parts`` are a Spark's, held against its specification. A ``history`` only the daemon has; ``since`` says when a
+    finding began to hold.
+    """
 
     snapshot: Snapshot
     power: Power
     budget: Budget
+    parts: tuple[Part, ...]
     findings: tuple[Finding, ...]
     history: History | None = None
     since: Mapping[str, float] = field(default_factory=dict)
@@ -40,8 +47,23 @@ def report(
         before = None  # what happened in between nobody knows
     power = understand(snapshot)
     budget = judge(snapshot, power, before.budget if before else None, watching=watching)
-    found = findings(snapshot, power, budget)
+    parts = _parts(snapshot, before)
+    found = findings(snapshot, power, budget, parts)
     since = {finding.id: before.since.get(finding.id, snapshot.at) if before else snapshot.at for finding in found}
     if watching:
         found = tuple(one for one in found if snapshot.at - since[one.id] >= FOR_SECONDS.get(one.id, 0.0))
-    return Report(snapshot, power, budget, found, since=since)
+    return Report(snapshot, power, budget, parts, found, since=since)
+
+
+def _parts(snapshot: Snapshot, before: Report | None) -> tuple[Part, ...]:
+    """Compare a Spark's parts with its specification: at the pace at which the platform is looked at, or sooner."""
+    then, now = before.snapshot.visits if before else (), snapshot.visits
+    if before and len(then) == len(now) and all(map(_is_told, then, now)):
+        return before.parts
+    return compare(snapshot) if snapshot.fact(platform.IS_SPARK) else ()
+
+
+def _is_told(before: Visit, now: Visit) -> bool:
+    """Whether a visit has nothing to add to the one before about what is there."""
+    alike = before.collector == now.collector and before.status is now.status
+    return before is now or (alike and now.collector != "platform")

@@ -73,13 +73,15 @@ class Visit:
         found: dict[Declaration, list[Item]] = {}
         untrusted: list[Reading] = []
         rejected: list[Absence] = []
+        misleading = Quality.UNTRUSTED
         for item in self.items:
-            if (alike := found.get(item.of)) is None:
-                found[item.of] = [item]
+            of = item.of
+            if of in found:
+                found[of].append(item)
             else:
-                alike.append(item)
+                found[of] = [item]
             if isinstance(item, Reading):
-                if item.quality is Quality.UNTRUSTED:
+                if item.quality is misleading:
                     untrusted.append(item)
             elif isinstance(item, Absence) and item.reason in DOUBTFUL:
                 rejected.append(item)

@@ -16,7 +16,7 @@ from spark_agent.agent.health import Finding, Severity
 from spark_agent.agent.power import Measured, Power
 from spark_agent.agent.report import Report
 from spark_agent.agent.snapshot import Snapshot
-from spark_agent.agent.specification import Match, compare
+from spark_agent.agent.specification import Match
 from spark_agent.collectors import (
     Origin,
     Property,
@@ -89,7 +89,7 @@ def show(report: Report, console: Console) -> None:
         ("NVMe", _nvme(snapshot)),
         ("Network", _network(snapshot)),
         ("Temperature and fans", _thermal(snapshot)),
-        ("Against the specification", _specification(snapshot)),
+        ("Against the specification", _specification(report)),
         ("Findings", _findings(report.findings)),
     ):
         # A flow of nothing is no part.
@@ -386,12 +386,12 @@ def _thermal(snapshot: Snapshot) -> Iterator[RenderableType]:
         )
 
 
-def _specification(snapshot: Snapshot) -> Iterator[RenderableType]:
+def _specification(report: Report) -> Iterator[RenderableType]:
     # Who asked for a few parts does not want to read which others he left out.
-    if not snapshot.fact(platform.IS_SPARK) or len(snapshot.visits) < len(discover()):
+    if not report.parts or len(report.snapshot.visits) < len(discover()):
         return
     table = _grid("left", "left", "wrap")
-    for part in compare(snapshot):
+    for part in report.parts:
         sign, style = _MATCH_STYLES[part.match]
         table.add_row(Text(f"{sign} {part.name}", style), Text(part.match.value, style), Text(part.found, "dim"))
     yield table

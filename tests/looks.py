@@ -7,6 +7,7 @@ from spark_agent.agent.budget import Budget, judge
 from spark_agent.agent.health import Finding, findings
 from spark_agent.agent.power import understand
 from spark_agent.agent.snapshot import Snapshot, Status, Visit
+from spark_agent.agent.specification import compare
 from spark_agent.collectors import (
     Absence,
     Fact,
@@ -98,4 +99,6 @@ def judged(snapshot: Snapshot) -> Budget:
 def told(snapshot: Snapshot) -> tuple[Finding, ...]:
     """Return the findings of a look."""
     known = understand(snapshot)
-    return findings(snapshot, known, judge(snapshot, known))
+    return findings(
+        snapshot, known, judge(snapshot, known), compare(snapshot) if snapshot.fact(platform.IS_SPARK) else ()
+    )
