@@ -41,7 +41,7 @@ from spark_agent.agent.power import Measured
 from spark_agent.agent.report import Report
 from spark_agent.agent.snapshot import Snapshot
 from spark_agent.agent.state import failure, set_aside, sync_folder, write_whole
-from spark_agent.collectors import Quality, Quantity, Unit, cpu, gpu, memory, nic, nvme, thermal
+from spark_agent.collectors import Quality, Quantity, Scope, Unit, cpu, gpu, memory, nic, nvme, thermal
 from spark_agent.collectors._pci import AER_SEVERITIES
 
 log = logging.getLogger(__name__)
@@ -134,6 +134,8 @@ _CHANNELS: Final = (
     ),
 )
 
+_POWERS: Final = {scope: f"{scope.value}_power_watts" for scope in Scope}
+
 # Whose readings these are, and those of power.
 _COLLECTORS: Final = ("cpu", "gpu", "memory", "nic", "nvme", "spbm", "thermal")
 
@@ -147,7 +149,7 @@ def record_of(report: Report) -> Record:
     readings: dict[str, float] = {}
     for scope, known in report.power.scopes.items():
         if isinstance(known, Measured):
-            readings[f"{scope.value}_power_watts"] = _rounded(known.value, Unit.WATT)
+            readings[_POWERS[scope]] = _rounded(known.value, Unit.WATT)
     for limit in report.budget.limits:
         # What NVIDIA's guide says is no evidence of this machine.
         if limit.origin is not LimitOrigin.VENDOR_DOC:
@@ -182,12 +184,13 @@ def _rounded(value: float, unit: Unit) -> float:
 def _cpu_clocks(snapshot: Snapshot) -> dict[str, float]:
     """Return the highest clock of each type of core."""
     types = {fact.entity: fact.value for fact in snapshot.facts(cpu.CORE_TYPE)}
-    clocks: dict[str, float] = {}
+    unknown, untrusted = cpu.CoreType.UNKNOWN, Quality.UNTRUSTED
+    clocks: dict[object, float] = {}
     for reading in snapshot.readings(cpu.FREQUENCY):
-        if reading.quality is not Quality.UNTRUSTED:
-            name = f"cpu_{types.get(reading.entity, cpu.CoreType.UNKNOWN)}_clock_hertz"
-            clocks[name] = max(clocks.get(name, 0), _rounded(reading.value, Unit.HERTZ))
-    return clocks
+        if reading.quality is not untrusted:
+            kind = types.get(reading.entity, unknown)
+            clocks[kind] = max(clocks.get(kind, 0.0), reading.value)
+    return {f"cpu_{kind}_clock_hertz": _rounded(hertz, Unit.HERTZ) for kind, hertz in clocks.items()}
 
 
 # How a run ended

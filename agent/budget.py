@@ -10,7 +10,7 @@ from typing import Final
 
 from spark_agent.agent.power import Measured, Power, Unmeasured
 from spark_agent.agent.snapshot import Snapshot
-from spark_agent.collectors import Absence, Reading, Reason, Scope, gpu, platform
+from spark_agent.collectors import Absence, Reading, Reason, Scope, gpu, immutable, platform
 from spark_agent.collectors._power import CEILING, FLOOR, LIMIT, PUBLISHED
 
 
@@ -36,7 +36,7 @@ _ORIGIN_WORDS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Limit:
     """What a scope may draw, in watts."""
 
@@ -105,7 +105,7 @@ class Standing(StrEnum):
     WITHIN = "within"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Verdict:
     """The standing of one scope, and what it rests on; not ``conclusive`` where something harmless looks the same."""
 

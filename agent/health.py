@@ -9,7 +9,7 @@ from spark_agent.agent.budget import Budget, Standing, Verdict
 from spark_agent.agent.power import Measured, Power
 from spark_agent.agent.snapshot import Snapshot, Status
 from spark_agent.agent.specification import Part
-from spark_agent.collectors import Reason, Scope, memory, platform
+from spark_agent.collectors import Reason, Scope, immutable, memory, platform
 
 
 class Severity(StrEnum):
@@ -31,7 +31,7 @@ class Severity(StrEnum):
 WORST_FIRST: Final = (Severity.CRITICAL, Severity.WARNING, Severity.UNKNOWN, Severity.INFO, Severity.OK)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Finding:
     """One thing worth knowing."""
 

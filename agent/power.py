@@ -5,10 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from spark_agent.agent.snapshot import Snapshot
-from spark_agent.collectors import Quality, Quantity, Reading, Reason, Scope, gpu, spbm
+from spark_agent.collectors import Quality, Quantity, Reading, Reason, Scope, gpu, immutable, spbm
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Measured:
     """A power or an energy that may leave the agent: it says what it covers, how it is known, and how old it is."""
 

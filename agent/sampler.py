@@ -50,7 +50,7 @@ class Sampler:
         self.ledger = ledger or Ledger()
         self.beat_seconds = beat_seconds
         self._host = host
-        self._lookout = Lookout(host, collectors, paces())
+        self._lookout = self._lookout_for(collectors)
         self._advance = advance
         self._disturbed = 0
         self._beaten_at = time.monotonic()
@@ -66,7 +66,10 @@ class Sampler:
 
     def ask(self, collectors: Mapping[str, Collector]) -> None:
         """Ask these collectors from the next beat on."""
-        self._lookout = Lookout(self._host, collectors, paces())
+        self._lookout = self._lookout_for(collectors)
+
+    def _lookout_for(self, collectors: Mapping[str, Collector]) -> Lookout:
+        return Lookout(self._host, collectors, paces(), linger=2 * self.beat_seconds)
 
     def hurry(self, *collectors: str) -> None:
         """Ask these collectors at the next beat, whatever their pace. Any thread may say so."""

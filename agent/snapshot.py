@@ -107,8 +107,10 @@ class Snapshot:
         found = self._by_declaration
         for visit in self.visits:
             self._by_collector[visit.collector] = visit
-            for of, items in visit.by_declaration.items():
-                found[of] = [*found[of], *items] if of in found else items
+            # Hardly anything is said by two collectors; the rest goes at the speed of C.
+            shared = {of: [*found[of], *visit.by_declaration[of]] for of in found.keys() & visit.by_declaration.keys()}
+            found.update(visit.by_declaration)
+            found.update(shared)
 
     def items(self) -> Iterator[Item]:
         """Yield all that was read, in order."""
@@ -194,20 +196,27 @@ class Lookout:
         paces: Mapping[str, float],
         file_deadline: float = FILE_DEADLINE,
         collector_deadline: float = COLLECTOR_DEADLINE,
+        linger: float = 0.0,
     ) -> None:
-        """Ask each of these collectors; ``paces`` are seconds between two visits, for those not asked at each look."""
+        """Ask each of these collectors; ``paces`` are seconds between two visits, for those not asked at each look.
+
+        The thread waits ``linger`` seconds for the next look: to wake one is cheaper than to begin one.
+        """
         self._host = host
         self._collectors = collectors
         self._paces = paces
         self._file_deadline = file_deadline
         self._collector_deadline = collector_deadline
+        self._linger = linger
         self._due = dict.fromkeys(collectors, -math.inf)
         self._visits: dict[str, Visit] = {}
         self._todo: list[str] = []
         self._tasks: dict[str, _Task] = {}
         self._begun: dict[str, tuple[float, float]] = {}
         self._worker: threading.Thread | None = None
-        self._moved = threading.Condition()
+        lock = threading.Lock()
+        self._moved = threading.Condition(lock)
+        self._wanted = threading.Condition(lock)
 
     def hurry(self, *names: str) -> None:
         """Ask these collectors, or all, in the next look, whenever they were asked last."""
@@ -274,7 +283,9 @@ class Lookout:
                 continue
             if task.thread is self._worker:
                 self._worker = None
-        if self._todo and self._worker is None:
+        if self._todo and self._worker:
+            self._wanted.notify()
+        elif self._todo:
             self._worker = threading.Thread(target=self._work, name="look", daemon=True)
             self._worker.start()
 
@@ -285,7 +296,7 @@ class Lookout:
                 # A thread that was left behind may come back; its place has been taken.
                 if self._worker is not me:
                     return
-                if not self._todo:
+                if not self._todo and not self._wanted.wait_for(lambda: self._todo, self._linger):
                     self._worker = None
                     return
                 name = self._todo.pop(0)

@@ -242,7 +242,7 @@ Class = TypeVar("Class")
 
 
 @dataclass_transform(frozen_default=True)
-def _immutable(cls: type[Class]) -> type[Class]:
+def immutable(cls: type[Class]) -> type[Class]:
     """Make a dataclass that mypy holds to be frozen.
 
     At run time it is not: one is made in a third of the time then, and each beat makes some hundred of them.
@@ -250,7 +250,7 @@ def _immutable(cls: type[Class]) -> type[Class]:
     return dataclass(slots=True, unsafe_hash=True)(cls)
 
 
-@_immutable
+@immutable
 class Reading:
     """A number that the machine gave for a quantity.
 
@@ -279,7 +279,7 @@ class Reading:
         return self.source or self.of.source
 
 
-@_immutable
+@immutable
 class Fact:
     """What the machine says for a property."""
 
@@ -288,7 +288,7 @@ class Fact:
     entity: str = ""
 
 
-@_immutable
+@immutable
 class Absence:
     """A reading or a fact that is not there, and why."""
 
