@@ -41,7 +41,7 @@ from spark_agent.agent.power import Measured
 from spark_agent.agent.report import Report
 from spark_agent.agent.snapshot import Snapshot
 from spark_agent.agent.state import failure, set_aside, sync_folder, write_whole
-from spark_agent.collectors import Quality, Quantity, Scope, Unit, cpu, gpu, memory, nic, nvme, thermal
+from spark_agent.collectors import Quality, Quantity, Scope, Unit, cpu, gpu, memory, nic, nvme, paces, thermal
 from spark_agent.collectors._pci import AER_SEVERITIES
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,8 @@ RETRY_SECONDS: Final = 60.0
 KEPT_RINGS: Final = 5
 KEPT_RINGS_OF_AGENT: Final = 2
 
-#: What is older than this has its age in the record.
-OLD_SECONDS: Final = 2.0
+#: A collector that is late by as much as this has its age in the record.
+LATE_SECONDS: Final = 2.0
 
 _BLOCK: Final = 4096
 _SUPERBLOCKS: Final = 2
@@ -96,7 +96,7 @@ class Record:
 
     ``readings`` are by metric name, with scope and unit in it, in base units; what was not read has no key.
     ``verdicts`` are by scope, ``finding`` is the id of the worst, ``ages`` are seconds by collector where its readings
-    were older than the beat.
+    were older than its pace makes them.
     """
 
     at: float
@@ -136,8 +136,8 @@ _CHANNELS: Final = (
 
 _POWERS: Final = {scope: f"{scope.value}_power_watts" for scope in Scope}
 
-# Whose readings these are, and those of power.
-_COLLECTORS: Final = ("cpu", "gpu", "memory", "nic", "nvme", "spbm", "thermal")
+# Whose readings these are, and those of power; and how old each may be by itself.
+_PACES: Final = {name: paces()[name] for name in ("cpu", "gpu", "memory", "nic", "nvme", "spbm", "thermal")}
 
 # Beyond what a sensor resolves, digits cost space and say nothing. Hertz, bytes and counts are whole.
 _DIGITS: Final = {Unit.WATT: 3, Unit.CELSIUS: 1, Unit.RATIO: 4}
@@ -172,7 +172,7 @@ def record_of(report: Report) -> Record:
         {
             visit.collector: round(age, 1)
             for visit in snapshot.visits
-            if visit.collector in _COLLECTORS and (age := snapshot.at - visit.at) >= OLD_SECONDS
+            if visit.collector in _PACES and (age := snapshot.at - visit.at) >= _PACES[visit.collector] + LATE_SECONDS
         },
     )
 

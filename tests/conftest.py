@@ -25,17 +25,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+# Before xdist, which reads the groups in the same hook.
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep a file's tests together where several processes share the work, and what takes this machine in one of them.
+    """Keep together what shares something dear, where several processes share the work: a file, a rig, an install.
 
-    That one begins first, for it takes longest.
+    Rigs and installs begin first, for they take longest.
     """
     if not config.pluginmanager.hasplugin("xdist"):
         return
-    takes_machine = {item for item in items if item.get_closest_marker("install") or item.get_closest_marker("rig")}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group("machine" if item in takes_machine else item.path.name))
-    items.sort(key=lambda item: item not in takes_machine)
+    order = ("rig", "install", None)
+    kinds = {item: next((kind for kind in order if kind and item.get_closest_marker(kind)), None) for item in items}
+    for item, kind in kinds.items():
+        group = {"rig": f"rigs of {item.path.parent.name}", "install": "installs", None: item.path.name}[kind]
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: order.index(kinds[item]))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Programs of others that tests are held against: where they are, and how they are run."""
+"""What tests are held against: programs of others, how they are run, and what this process has open."""
 
 import os
 import re
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -62,6 +62,15 @@ while True:
     if (late := time.monotonic() - began - 0.02) > 0.1:
         print(f"{late:.2f}", flush=True)
 """
+
+
+def open_below(folder: Path) -> int:
+    """Return how many files below a folder this process has open; other tests' threads may open what they like."""
+    count = 0
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):  # closed meanwhile
+            count += descriptor.readlink().is_relative_to(folder)
+    return count
 
 
 @contextmanager

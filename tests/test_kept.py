@@ -1,6 +1,5 @@
 """What is kept from look to look: answers on the machine's layout, and open files. Neither may hide a change."""
 
-import contextlib
 import errno
 import gc
 import os
@@ -13,6 +12,7 @@ import pytest
 from hosts import host
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rigs import open_below
 
 from spark_agent.collectors import (
     Absence,
@@ -251,15 +251,6 @@ def test_dear_readings_are_taken_at_their_own_pace(box: Box) -> None:
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
-def _descriptors(root: Path) -> int:
-    """Return how many files below a root are open; other tests' threads may open and close what they like."""
-    count = 0
-    for descriptor in Path("/proc/self/fd").iterdir():
-        with contextlib.suppress(OSError):  # closed meanwhile
-            count += descriptor.readlink().is_relative_to(root)
-    return count
-
-
 class Files:
     """Some files below a root, and a tree that watches them."""
 
@@ -333,28 +324,28 @@ def test_a_live_counter_moves() -> None:
 def test_a_file_that_is_read_again_stays_open(files: Files) -> None:
     """One descriptor for it, from the second time on: some are read once in an agent's life."""
     path = files.put("/sys/file", b"x")
-    before = _descriptors(files.root)
+    before = open_below(files.root)
     files.tree.read(path)
-    assert before == _descriptors(files.root)
+    assert before == open_below(files.root)
     for _ in range(10):
         files.tree.read(path)
-        assert before + 1 == _descriptors(files.root)
+        assert before + 1 == open_below(files.root)
     del files.tree
-    assert before == _descriptors(files.root)
+    assert before == open_below(files.root)
 
 
 def test_descriptors_have_a_bound(files: Files) -> None:
     """All beyond it are opened each time; a service has 1024, and clients need some."""
     paths = [files.put(f"/sys/{number}", b"%d" % number) for number in range(_MOST_KEPT + 50)]
-    before = _descriptors(files.root)
+    before = open_below(files.root)
     for _ in range(3):
         assert [b"%d" % number for number in range(len(paths))] == [files.tree.read(path) for path in paths]
-    assert before + _MOST_KEPT == _descriptors(files.root)
+    assert before + _MOST_KEPT == open_below(files.root)
 
 
 def test_files_that_come_and_go_for_ever_cost_no_memory(files: Files) -> None:
     """Nobody reads them again, so nobody hears that they are gone."""
-    before = _descriptors(files.root)
+    before = open_below(files.root)
     lasting = files.put("/sys/lasting", b"x")
     for number in range(3 * _MOST_SEEN):
         path = files.put("/sys/passing", b"y")
@@ -365,7 +356,7 @@ def test_files_that_come_and_go_for_ever_cost_no_memory(files: Files) -> None:
         (files.root / f"sys/passing{number}").unlink()
         assert b"x" == files.tree.read(lasting)
         assert len(files.tree._seen) <= _MOST_SEEN
-    assert _descriptors(files.root) - before <= _MOST_KEPT
+    assert open_below(files.root) - before <= _MOST_KEPT
     assert 0 == files.gone
 
 
@@ -382,7 +373,7 @@ def _answering(monkeypatch: pytest.MonkeyPatch, code: int) -> None:
 def test_a_device_that_is_gone_is_said_to_be(files: Files, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
     """The read fails, with the path; nothing is opened behind the reader's back, and the next one opens anew."""
     path, other = files.put("/sys/hwmon3", b"40"), files.put("/sys/other", b"1")
-    before = _descriptors(files.root)
+    before = open_below(files.root)
     for _ in range(2):
         files.tree.read(path)
         files.tree.read(other)
@@ -392,7 +383,7 @@ def test_a_device_that_is_gone_is_said_to_be(files: Files, monkeypatch: pytest.M
             files.tree.read(path)
     assert 1 == files.gone
     # Those of its other files would else stay open, for nobody reads them any more.
-    assert before == _descriptors(files.root)
+    assert before == open_below(files.root)
     files.put(path, b"50")
     assert [b"50"] * 3 == [files.tree.read(path) for _ in range(3)]
     assert 1 == files.gone
@@ -404,13 +395,13 @@ def test_a_fault_is_no_device_that_went(files: Files, monkeypatch: pytest.Monkey
     path = files.put("/sys/file", b"1")
     for _ in range(2):
         files.tree.read(path)
-    before = _descriptors(files.root)
+    before = open_below(files.root)
     for _ in range(5):
         with monkeypatch.context() as patch:
             _answering(patch, code)
             with pytest.raises(OSError, match="'/sys/file'"):
                 files.tree.read(path)
-    assert (0, before) == (files.gone, _descriptors(files.root))
+    assert (0, before) == (files.gone, open_below(files.root))
     assert b"1" == files.tree.read(path)
 
 
@@ -431,11 +422,11 @@ def test_a_file_that_is_removed_is_gone(files: Files) -> None:
 def test_what_never_answered_is_not_gone(files: Files, fault: type[OSError]) -> None:
     """An ACPI zone that says ENODEV for ever must not make the agent find out its machine anew at each beat."""
     path = "/sys/none" if fault is FileNotFoundError else "/sys"
-    before = _descriptors(files.root)
+    before = open_below(files.root)
     for _ in range(5):
         with pytest.raises(fault):
             files.tree.read(path)
-    assert (0, before) == (files.gone, _descriptors(files.root))
+    assert (0, before) == (files.gone, open_below(files.root))
 
 
 def test_a_device_that_says_enodev_from_the_beginning_is_not_gone(
@@ -483,7 +474,7 @@ def test_two_threads_may_read_the_same_file(files: Files) -> None:
     """One that was left behind comes back while its successor reads, or lets go of all."""
     path = files.put("/proc/file", bytes(range(256)) * 300)
     content = files.live.read(path)
-    before = _descriptors(files.root)
+    before = open_below(files.root)
 
     def read() -> None:
         assert content == files.tree.read(path)
@@ -491,4 +482,4 @@ def test_two_threads_may_read_the_same_file(files: Files) -> None:
 
     _race(read, 4)
     files.tree._let_go()
-    assert before == _descriptors(files.root)
+    assert before == open_below(files.root)
