@@ -540,3 +540,34 @@ def test_many_looks_leave_no_thread(box: Box) -> None:
         assert {Status.OK} == {visit.status for visit in look().visits}
     _all_come_back()
     assert [] == _lookers()
+
+
+def test_one_thread_serves_look_after_look(box: Box) -> None:
+    """Where it is told to linger; one that hangs is replaced, and when nobody looks any more it ends."""
+    seen: list[threading.Thread] = []
+    hang = threading.Event()
+
+    def read(machine: Host) -> Iterator[Item]:
+        seen.append(threading.current_thread())
+        if machine.clock() == 50:
+            hang.wait()
+        yield Reading(CLOCK, machine.clock())
+
+    lookout = Lookout(box.host, {"a": read}, {}, FILE_DEADLINE, COLLECTOR_DEADLINE, linger=600.0)
+    for beat in range(50):
+        box.at = float(beat)
+        assert Status.OK is _visit(lookout.look(PATIENCE), "a").status
+    assert 1 == len(set(seen))
+
+    box.at = 50.0
+    lookout.look(0.0)
+    hang.set()
+    for beat in range(51, 60):
+        box.at = float(beat)
+        assert Status.OK is _visit(lookout.look(PATIENCE), "a").status
+    assert len(set(seen)) <= 2
+
+    # The last look is of one who lingers no longer.
+    lookout._linger = 0.0
+    lookout.look(PATIENCE)
+    _all_come_back()
