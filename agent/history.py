@@ -24,7 +24,7 @@ GAP_SECONDS: Final = 5.0
 _GAP_BEATS: Final = 2.5
 
 # Seconds between two comparisons of what a collector finds is there, where nothing is reported to come or go.
-_COMPARE_SECONDS: Final = 30.0
+_COMPARE_SECONDS: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
