@@ -131,6 +131,17 @@ class Container:
         assert 0 == done.code, f"{command}\n{done.stdout}{done.stderr}\n{self.journal()}"
         return done.stdout
 
+    def start(self, unit: str) -> None:
+        """Start a unit; it must succeed.
+
+        Once more where its cgroup was gone as it began (219/CGROUP): systemd may still be removing that of a run that
+        has just failed.
+        """
+        done = self.try_("systemctl", "start", unit)
+        if done.code and self.show(unit, "ExecMainStatus") == "219":
+            done = self.try_("systemctl", "start", unit)
+        assert 0 == done.code, f"{unit}\n{done.stdout}{done.stderr}\n{self.journal()}"
+
     def write(self, path: str, content: str | bytes) -> None:
         """Write a file inside, with its folder."""
         raw = content.encode() if isinstance(content, str) else content

@@ -24,7 +24,7 @@ EXAMPLES = re.findall(r"^```ini\n(.*?)^```", (REPO / "docs" / "service.md").read
 @pytest.fixture
 def agent(machine: Container) -> Iterator[Container]:
     """Start the service; stop it, and forget its state, after the test."""
-    machine.run("systemctl", "start", UNIT)
+    machine.start(UNIT)
     yield machine
     machine.try_("systemctl", "stop", f"{UNIT}.socket", UNIT)
     machine.run("sh", "-c", f"rm -rf {STATE}/* {CONFIGURATION}; systemctl reset-failed {UNIT} 2>/dev/null || true")
@@ -97,7 +97,7 @@ def test_hung_driver(machine: Container) -> None:
     machine.write("/srv/hung/timeline.jsonl", f"{json.dumps(hang)}\n")
     replay(machine, "--machine /srv/hung")
     try:
-        machine.run("systemctl", "start", UNIT)
+        machine.start(UNIT)
         pid, before = machine.show(UNIT, "MainPID"), machine.get("/metrics")[1]
         until(lambda: "gb10_gpu_nvml_power_watts{" not in machine.get("/metrics")[1] or None, lambda: log(machine))
         hung = float(sample(machine.get("/metrics")[1], "spark_agent_beats_total"))
@@ -152,7 +152,7 @@ def test_full_disk(machine: Container) -> None:
     try:
         machine.try_("sh", "-c", f"cat /dev/zero >{STATE}/fill")
         assert "0" == machine.run("stat", "--file-system", "--format=%a", STATE).strip()
-        machine.run("systemctl", "start", UNIT)
+        machine.start(UNIT)
 
         assert 200 == machine.get("/metrics")[0]
         assert 200 == machine.get("/-/ready")[0]
@@ -214,7 +214,7 @@ def probe(machine: Container) -> dict[str, Any]:
     for name, (major, minor) in nodes.items():
         machine.run("sh", "-c", f"[ -e /dev/{name} ] || mknod -m 666 /dev/{name} c {major} {minor}")
     machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "start", "probe")
+    machine.start("probe")
     return dict(json.loads(machine.run("cat", "/run/probe.json")))
 
 
@@ -268,7 +268,7 @@ def test_key_of_root(machine: Container, drop_in: Callable[[str], None]) -> None
     machine.write("/etc/spark-agent/web.yml", "tls_server_config:\n  cert_file: tls.crt\n  key_file: tls.key\n")
     machine.run("sh", "-c", "chmod 600 /etc/spark-agent/*")
     drop_in("tls.key")
-    machine.run("systemctl", "start", UNIT)
+    machine.start(UNIT)
     done, (code, _) = machine.try_(AGENT, "service", "status"), machine.get("/metrics")
     machine.run("sh", "-c", "rm /etc/spark-agent/*")
 
@@ -282,7 +282,7 @@ def test_textfile_of_a_group(machine: Container, drop_in: Callable[[str], None])
     machine.run("groupadd", "--system", "textfile")
     machine.run("install", "-d", "-g", "textfile", "-m", "2775", "/var/lib/textfile")
     drop_in("SPARK_AGENT_TEXTFILE")
-    machine.run("systemctl", "start", UNIT)
+    machine.start(UNIT)
     written = until(lambda: machine.run("find", "/var/lib/textfile", "-name", "*.prom").split(), lambda: log(machine))
 
     assert "644" == machine.run("stat", "--format=%a", *written).strip()
