@@ -19,11 +19,11 @@ test-this: $(VENV)/ready-test
 	@sh scripts/rigs.sh
 	@$(VENV)/bin/python -m pytest $(SHARED) $(ARGS)
 
-# The suite once more on another Python; linters, installs and rigs need no repetition.
+# The suite once more on another Python; linters, installs, rigs and most examples need no repetition.
 test-%: pyproject.toml
 	@sh scripts/venv.sh .venv-$* '.[test]' $$(scripts/pythons.sh $*)
 	@sh scripts/rigs.sh
-	@.venv-$*/bin/python -m pytest -q $(SHARED) -m 'not lint and not install and not rig' $(ARGS)
+	@.venv-$*/bin/python -m pytest -q $(SHARED) --hypothesis-profile=again -m 'not lint and not install and not rig' $(ARGS)
 
 lint: $(VENV)/ready-test
 	@$(VENV)/bin/python -m pytest -q -m lint

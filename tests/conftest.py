@@ -12,6 +12,8 @@ from rigs import MissingRigError, program
 settings.register_profile(
     "untimed", deadline=None, derandomize=bool(os.environ.get("CI")), suppress_health_check=[HealthCheck.too_slow]
 )
+# Where the suite runs once more on another Python.
+settings.register_profile("again", settings.get_profile("untimed"), max_examples=20)
 settings.load_profile("untimed")
 
 #: Why a test may be skipped in CI. Anything else there means that the rig is broken, and fails the run.
