@@ -182,14 +182,20 @@ class MemoryTree:
     def __init__(self) -> None:
         """Start with an empty root."""
         self._root: Directory = {}
-        self._found: dict[str, tuple[Node, str]] = {}
+        # Where a path leads: the directory that holds its node, the node's name in it, and the real path.
+        self._found: dict[str, tuple[Directory, str, str]] = {}
+        self._places: dict[str, tuple[Directory, str]] = {}
 
     def put(self, path: str, node: Node | None) -> bool:
         """Place a node where links lead, with the directories above it; ``{}`` is a directory, ``None`` removes.
 
         Says whether something came or went, and did not only change.
         """
-        self._found.clear()
+        # A timeline changes what some files say, thousands of times, and hardly ever what there is.
+        if isinstance(node, bytes) and (place := self._places.get(path)):
+            directory, name = place
+            directory[name] = node
+            return False
         todo = [part for part in reversed(path.split("/")) if part not in ("", ".")]
         above = [self._root]
         links = 0
@@ -209,6 +215,11 @@ class MemoryTree:
                 todo += [part for part in reversed(below.to.split("/")) if part not in ("", ".")]
                 continue
             if not todo:
+                if isinstance(node, bytes) and isinstance(below, bytes):
+                    self._places[path] = above[-1], part
+                    above[-1][part] = node
+                    return False
+                self._forget()
                 return _settle(above[-1], part, node)
             if below is None:
                 if node is None:
@@ -221,6 +232,10 @@ class MemoryTree:
             above.append(below)
         raise ValueError(f"{path}: leads to a directory")
 
+    def _forget(self) -> None:
+        self._found.clear()
+        self._places.clear()
+
     def heal(self, path: str) -> None:
         """Take a fault away, and leave what it hid."""
         try:
@@ -228,7 +243,7 @@ class MemoryTree:
         except OSError:
             return
         if isinstance(node, Fault):
-            self._found.clear()
+            self._forget()
             above, _, name = real.rpartition("/")
             directory, _ = self._walk(above)
             assert isinstance(directory, dict)  # noqa: S101  (the node was found in it)
@@ -241,7 +256,10 @@ class MemoryTree:
     def _walk(self, path: str) -> tuple[Node, str]:
         """Return the node at a path and its real path."""
         if found := self._found.get(path):
-            return found
+            directory, name, real = found
+            # In another thread, the timeline may be taking it away.
+            if (there := directory.get(name)) is not None:
+                return there, real
         todo = path.split("/")[::-1]
         above: list[tuple[Directory, str]] = []
         node: Node = self._root
@@ -272,12 +290,13 @@ class MemoryTree:
                 continue
             above.append((node, real))
             node, real = below, f"{real}/{part}"
-        self._found[path] = node, real or "/"
+        if above:
+            self._found[path] = above[-1][0], real.rpartition("/")[2], real
         return node, real or "/"
 
     def read(self, path: str) -> bytes:
         """Return the content of one file, or raise what its fault says."""
-        node, _ = self._found.get(path) or self._walk(path)
+        node, _ = self._walk(path)
         if isinstance(node, bytes):
             return node
         if isinstance(node, Fault):

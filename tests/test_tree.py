@@ -292,3 +292,38 @@ def test_a_number_is_decimal_or_garbage(text: str) -> None:
     else:
         with pytest.raises(ValueError, match=re.escape(repr(text[:60]))):
             parse_integer(text)
+
+
+def test_what_changes_is_seen_on_every_way() -> None:
+    """By path and by link, read before or not, however often it changes; and so is what takes its place."""
+    tree = MemoryTree()
+    tree.put("/devices/a/temp", b"1")
+    tree.put("/class/a", Link("../devices/a"))
+    ways = ("/devices/a/temp", "/class/a/temp", "/class/a/../a/temp")
+    for number in range(3):
+        assert not tree.put(ways[number], b"%d" % number)
+        assert [b"%d" % number] * 3 == [tree.read(way) for way in ways]
+
+    tree.put("/devices/a", Fault("EIO"))
+    assert all(_fails(tree, way) for way in ways)
+    tree.put("/class/a/temp", b"7")
+    assert all(_fails(tree, way) for way in ways)
+    tree.heal("/devices/a")
+    assert [b"7"] * 3 == [tree.read(way) for way in ways]
+
+    tree.put("/devices/b/temp", b"8")
+    tree.put("/class/a", Link("../devices/b"))
+    assert not tree.put("/class/a/temp", b"9")
+    assert [b"7", b"9"] == [tree.read(f"/devices/{name}/temp") for name in "ab"]
+    assert tree.put("/devices/b/temp", None)
+    assert _fails(tree, "/class/a/temp")
+    assert tree.put("/class/a/temp", b"10")
+    assert b"10" == tree.read("/devices/b/temp")
+
+
+def _fails(tree: MemoryTree, path: str) -> bool:
+    try:
+        tree.read(path)
+    except OSError:
+        return True
+    return False
