@@ -49,8 +49,6 @@ log = logging.getLogger(__name__)
 FORMAT: Final = 1
 #: The name of the ring in the daemon's folder.
 NAME: Final = "blackbox.bin"
-#: Where the kernel says which boot this is.
-BOOT_ID: Final = "/proc/sys/kernel/random/boot_id"
 
 #: How much is kept, how often it is written, and how long the recorder waits after a fault; in seconds.
 KEPT_SECONDS: Final = 600.0

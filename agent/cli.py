@@ -171,7 +171,7 @@ def _chosen(only: str | None) -> "Mapping[str, Collector]":
     if only is None:
         return collectors
     # What the document calls otherwise than the collector that fills it. Verdicts need to know the platform.
-    sections = {"power": ("gpu", "platform", "spbm"), "nics": ("nic",), "fans": ("fan",)}
+    sections = {"power": ("boot", "gpu", "platform", "spbm"), "nics": ("nic",), "fans": ("fan",)}
     wanted: set[str] = set()
     for name in filter(None, (part.strip() for part in only.split(","))):
         if name not in sections and name not in collectors:
@@ -409,7 +409,8 @@ def _newest(recordings: "Iterator[Recording]") -> "list[Recording]":
 
 def _recordings(target: Target, folder: Path, file: Path | None) -> "Iterator[Recording]":
     """Yield what the black boxes of a folder hold, or the one that is named; why one cannot be read is said."""
-    from spark_agent.agent.blackbox import BOOT_ID, BlackBoxError, read, rings
+    from spark_agent.agent.blackbox import BlackBoxError, read, rings
+    from spark_agent.collectors.boot import BOOT_ID
 
     boot_id = target.host(None).text(BOOT_ID)
     try:

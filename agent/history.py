@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from spark_agent.agent import BEAT_SECONDS
+from spark_agent.agent import BEAT_SECONDS, energy
 from spark_agent.agent.budget import AT_LIMIT, Budget
+from spark_agent.agent.energy import Energies, Meter
 from spark_agent.agent.inventory import Inventory, changes, inventory, known
 from spark_agent.agent.snapshot import Snapshot, Status, Visit
 from spark_agent.collectors import Quantity
@@ -86,16 +87,30 @@ class Kept:
         }
 
 
-class Ledger:
-    """The one writer of the history.
+@dataclass(frozen=True, slots=True)
+class Page:
+    """What the ledger held at one beat: to be saved, and told from then on."""
 
-    Where counts are kept on disk, they run ahead of what is told until `saved` says that they are there.
+    counts: Mapping[str, Any]
+    energy: energy.Kept
+    energies: Energies
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what is to be saved."""
+        return {**self.counts, "energy": self.energy.to_json()}
+
+
+class Ledger:
+    """The one writer of the history, and of the account of energy.
+
+    Where it is kept on disk, it runs ahead of what is told until `saved` says that it is there.
     """
 
-    def __init__(self, kept: Kept | None = None) -> None:
-        """Go on from the counts of earlier starts, if they are kept."""
+    def __init__(self, kept: Kept | None = None, meter: Meter | None = None) -> None:
+        """Go on from the counts and the energies of earlier starts, if they are kept."""
         self.kept = kept or Kept()
-        self._told: Mapping[str, Any] | None = self.kept.to_json() if kept else None
+        self.meter = meter or Meter()
+        self._told: Page | None = self.page() if kept else None
         self._beats = self._missed = 0
         self._rejected: Counter[tuple[str, str]] = Counter()
         self._failures: Counter[str] = Counter()
@@ -106,9 +121,18 @@ class Ledger:
         """Count beats that did not take place."""
         self._missed += beats
 
-    def saved(self, content: Mapping[str, Any]) -> None:
+    def page(self) -> Page:
+        """Return what is held now, which later beats do not change."""
+        return Page(self.kept.to_json(), self.meter.kept(), self.meter.energies())
+
+    def saved(self, page: Page) -> None:
         """Tell from now on what was saved."""
-        self._told = content
+        self._told = page
+
+    @property
+    def energies(self) -> Energies:
+        """The energy of each scope, as it was last saved."""
+        return self._told.energies if self._told else self.meter.energies()
 
     def note(
         self, snapshot: Snapshot, budget: Budget, *, beat_seconds: float = BEAT_SECONDS, is_disturbed: bool = False
@@ -124,10 +148,11 @@ class Ledger:
             limit_seconds = self.kept.limit_seconds
             for name, share in budget.shares.items():
                 limit_seconds[name] = limit_seconds.get(name, 0.0) + (seconds if share >= AT_LIMIT else 0.0)
-        told = dict(self._told or self.kept.to_json())
+        told = dict(self._told.counts if self._told else self.kept.to_json())
         # From the first beat on, so that there is something to count from.
         told["limit_seconds"] = {**dict.fromkeys(budget.shares, 0.0), **told["limit_seconds"]}
-        return History(self._beats, self._missed, dict(self._rejected), dict(self._failures), **told)
+        rejected = {**self._rejected, **self.meter.rejected}
+        return History(self._beats, self._missed, rejected, dict(self._failures), **told)
 
     def _note_visit(self, visit: Visit, *, is_disturbed: bool) -> None:
         if visit.status is Status.FAILED:

@@ -118,6 +118,16 @@ def understand(snapshot: Snapshot) -> Power:
     )
 
 
+def without(power: Power, impossible: Mapping[Scope, str]) -> Power:
+    """Return power without the numbers of scopes that cannot be believed, for these reasons."""
+    doubted = {
+        scope: Unmeasured(Reason.IMPOSSIBLE, why)
+        for scope, why in impossible.items()
+        if isinstance(power.scopes[scope], Measured)
+    }
+    return replace(power, scopes={**power.scopes, **doubted}) if doubted else power
+
+
 _Scopes = Mapping[Scope, Measured | Unmeasured]
 
 
@@ -145,7 +155,7 @@ def _contradictory(scopes: _Scopes) -> dict[Scope, Measured | Unmeasured]:
         while whole in _WHOLES and isinstance(scopes[whole], Unmeasured):
             whole = _WHOLES[whole]
         inner, outer = scopes[part], scopes[whole]
-        if isinstance(inner, Measured) and isinstance(outer, Measured) and inner.value > _at_most(outer.value):
+        if isinstance(inner, Measured) and isinstance(outer, Measured) and inner.value > at_most(outer.value):
             why = (
                 f"{inner.source} reads {inner.value:.1f} W, more than {outer.source} with {outer.value:.1f} W, "
                 "of which it is a part"
@@ -154,7 +164,8 @@ def _contradictory(scopes: _Scopes) -> dict[Scope, Measured | Unmeasured]:
     return found
 
 
-def _at_most(watts: float) -> float:
+def at_most(watts: float) -> float:
+    """Return what the parts of a whole that draws so much may read, in watts."""
     # Channels are not read in one instant, and swing with a control loop of about 100 ms.
     return max(watts * 1.1, watts + 2.0)
 

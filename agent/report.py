@@ -6,20 +6,21 @@ from typing import Final
 
 from spark_agent.agent import BEAT_SECONDS
 from spark_agent.agent.budget import STALE_SECONDS, Budget, judge
+from spark_agent.agent.energy import Energies, Meter, readings
 from spark_agent.agent.health import Finding, findings
 from spark_agent.agent.history import History
-from spark_agent.agent.power import Power, understand
+from spark_agent.agent.power import Power, understand, without
 from spark_agent.agent.snapshot import Snapshot, Visit
 from spark_agent.agent.specification import Part, compare
-from spark_agent.collectors import platform
+from spark_agent.collectors import Reading, platform
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """All that an exporter may know.
 
-    ``parts`` are a Spark's, held against its specification. A ``history`` only the daemon has; ``since`` says when a
-    finding began to hold.
+    ``parts`` are a Spark's, held against its specification. A ``history`` only the daemon has, and ``energies`` only
+    who looks again and again; ``since`` says when a finding began to hold.
     """
 
     snapshot: Snapshot
@@ -29,6 +30,11 @@ class Report:
     findings: tuple[Finding, ...]
     history: History | None = None
     since: Mapping[str, float] = field(default_factory=dict)
+    energies: Energies = field(default_factory=dict)
+
+    def derived(self) -> tuple[Reading, ...]:
+        """Return what the agent itself makes of what was read, as readings of its own declarations."""
+        return tuple(readings(self.energies))
 
 
 #: Seconds for which a finding must have held before one who watches tells it.
@@ -41,11 +47,15 @@ def report(
     *,
     watching: bool = False,
     beat_seconds: float = BEAT_SECONDS,
+    meter: Meter | None = None,
 ) -> Report:
-    """Say what one look means; who is ``watching``, look after look, gives the report ``before``."""
+    """Say what one look means; who is ``watching``, look after look, gives the report ``before`` and a ``meter``."""
     if before and snapshot.at - before.snapshot.at > max(STALE_SECONDS, 2 * beat_seconds):
         before = None  # what happened in between nobody knows
     power = understand(snapshot)
+    if meter:
+        meter.note(snapshot, power, beat_seconds=beat_seconds)
+        power = without(power, meter.contradictions)
     budget = judge(snapshot, power, before.budget if before else None, watching=watching)
     parts = _parts(snapshot, before)
     found = findings(snapshot, power, budget, parts)

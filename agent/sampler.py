@@ -90,9 +90,9 @@ class Sampler:
         if patience is None:
             patience = self.beat_seconds * (_PATIENCE if self.report else _FIRST_PATIENCE)
         snapshot = self._lookout.look(patience)
-        judged = report(snapshot, self.report, watching=True, beat_seconds=self.beat_seconds)
+        judged = report(snapshot, self.report, watching=True, beat_seconds=self.beat_seconds, meter=self.ledger.meter)
         history = self.ledger.note(snapshot, judged.budget, beat_seconds=self.beat_seconds, is_disturbed=is_disturbed)
-        self.report = replace(judged, history=history)
+        self.report = replace(judged, history=history, energies=self.ledger.energies)
         self._beaten_at = time.monotonic()
         return self.report
 

@@ -7,6 +7,9 @@ from spark_agent.collectors._reading import Quantity, Section, Unit
 # The firmware's floor is 0.1 W, so a 0 is an empty slot; ceilings go up to 300 W, all-ones registers far above.
 _POSSIBLE: Final = (0.1, 1000.0)
 
+REGISTERS: Final = Section(
+    "power.registers", "Energy registers as the firmware and the GPU's driver have them.", exported=False
+)
 LIMITS: Final = Section("power.limits", "What the machine may draw, by scope.", metric="power")
 
 

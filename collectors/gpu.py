@@ -36,6 +36,7 @@ from spark_agent.collectors import (
     state,
 )
 from spark_agent.collectors._nvml import Ask
+from spark_agent.collectors._power import REGISTERS
 
 GPU: Final = Section("gpu", "GPUs that NVML reports.", entity="gpu", id_key="index", metric="gpu", numbered=True)
 PROCESSES: Final = Section(
@@ -167,8 +168,8 @@ LIMIT: Final = Quantity(
     metric="gpu_power_limit_watts",
 )
 ENERGY: Final = Quantity(
-    GPU,
-    "nvml_energy_joules",
+    REGISTERS,
+    Scope.GPU_NVML,
     Unit.JOULE,
     "nvml nvmlDeviceGetFieldValues NVML_FI_DEV_TOTAL_ENERGY_CONSUMPTION",
     "Energy that NVML counts for the GPU since the driver was loaded. Blind to what the CPU draws.",

@@ -36,12 +36,11 @@ from spark_agent.collectors import (
     parse_integer,
 )
 from spark_agent.collectors._hwmon import Channels, Chip, chips
-from spark_agent.collectors._power import CEILING, FLOOR, LIMIT, PUBLISHED
+from spark_agent.collectors._power import CEILING, FLOOR, LIMIT, PUBLISHED, REGISTERS
 from spark_agent.collectors._untrusted import SIGNAL
 
 SPBM: Final = Section("power.spbm", "The driver of the firmware's power page.", metric="spbm")
 POWER: Final = Section("power.scopes", "Power by what it covers.", metric="power")
-REGISTERS: Final = Section("power.registers", "Energy registers as the firmware has them.", exported=False)
 
 DRIVER: Final = Property(SPBM, "driver", "/sys/class/hwmon/hwmon*/name", "hwmon name of the driver.")
 VARIANT: Final = Property(

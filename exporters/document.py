@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from spark_agent.agent import __version__
 from spark_agent.agent.budget import Headroom, Limit
+from spark_agent.agent.energy import Energy
 from spark_agent.agent.power import Measured, Unmeasured
 from spark_agent.agent.report import Report
 from spark_agent.agent.snapshot import Snapshot
@@ -247,7 +248,7 @@ def _power(report: Report) -> _Json:
         "averages": {limit: _quantity(known) for limit, known in power.averages.items()},
         "estimate": {},
         "limits": [_limit(limit) for limit in budget.limits],
-        "energy": {},
+        "energy": {scope.value: _energy(known) for scope, known in report.energies.items()},
         "registers": [_quantity(known) for known in power.registers],
         "headroom": _headroom(budget.headroom),
         "verdicts": {
@@ -259,6 +260,24 @@ def _power(report: Report) -> _Json:
             for scope, verdict in budget.verdicts.items()
         },
         "untrusted": [_untrusted(reading) for reading in power.untrusted],
+    }
+
+
+def _energy(known: Energy | Unmeasured) -> _Json:
+    if isinstance(known, Unmeasured):
+        return _quantity(known)
+    return {
+        "value": number(round(known.joules, 3)),
+        "unit": Unit.JOULE.value,
+        "scope": known.scope.value,
+        "quality": known.quality.value,
+        "source": known.source,
+        "age_seconds": round(known.age, 3),
+        "method": known.method.value,
+        "covered_seconds": number(round(known.covered_seconds, 3)),
+        "uncovered_seconds": number(round(known.uncovered_seconds, 3)),
+        "resets": known.resets,
+        "crosscheck_ratio": None if known.crosscheck is None else round(known.crosscheck, 4),
     }
 
 

@@ -28,7 +28,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from spark_agent.agent import __version__
+from spark_agent.agent import __version__, energy
 from spark_agent.agent.budget import Headroom, Standing
 from spark_agent.agent.power import Measured, Power, Unmeasured
 from spark_agent.agent.report import Report
@@ -175,7 +175,7 @@ def collector_families(report: Report, collector: str) -> Told:
     snapshot, planned = report.snapshot, plans()[collector]
     believed = _believed(report.power)
     for family, quantities in planned.numbers:
-        yield family, _number_samples(snapshot, quantities, believed)
+        yield family, _number_samples(quantities, snapshot.readings, believed)
     for family, properties in planned.infos:
         yield family, _info_samples(snapshot, properties)
     for family, of in planned.switches:
@@ -198,12 +198,18 @@ def _is_told(reading: Reading, believed: _Believed) -> bool:
     return scope is None or (scope, reading.origin, reading.labels, reading.value) in believed
 
 
-def _number_samples(snapshot: Snapshot, quantities: Iterable[Quantity], believed: _Believed) -> Samples:
+def _number_samples(
+    quantities: Iterable[Quantity],
+    readings: Callable[[Quantity], Iterable[Reading]],
+    believed: _Believed | None = None,
+) -> Samples:
+    """Return what was read for these; of powers, where it is said which are ``believed``, only those."""
     samples: Samples = {}
     for of in quantities:
         _, factor = _base(of.unit)
-        for reading in snapshot.readings(of):
-            if reading.quality is not Quality.UNTRUSTED and (not of.is_power or _is_told(reading, believed)):
+        for reading in readings(of):
+            is_doubted = of.is_power and believed is not None and not _is_told(reading, believed)
+            if reading.quality is not Quality.UNTRUSTED and not is_doubted:
                 labels = (*_entity_values(of.section, reading.entity), *reading.labels)
                 samples.setdefault(labels, reading.value * factor)
     return samples
@@ -378,9 +384,15 @@ COLLECTOR_AGE: Final = Family(
     Unit.SECOND.words,
 )
 
-#: Families that follow from no declaration, by the part that a filter takes them with.
+#: What the agent's own declarations become.
+_OWN: Final = plan(energy.DECLARED).numbers
+
+#: Families that follow from no collector's declaration, by the part that a filter takes them with.
 DERIVED: Final[Mapping[str, tuple[Family, ...]]] = {
-    POWER: (LIMITS, HEADROOM, UNMEASURED, VERDICT, NVML_RATIO, SOURCE, LIMIT_SECONDS),
+    POWER: (
+        *(LIMITS, HEADROOM, UNMEASURED, VERDICT, NVML_RATIO, SOURCE, LIMIT_SECONDS),
+        *(family for family, _ in _OWN),
+    ),
     FINDINGS: (FINDING,),
     ALWAYS: (
         *(UNCLEAN_SHUTDOWNS, MACHINE, BUILD, SUCCESS, ABSENT, DURATION, INVENTORY_CHANGES, FAILURES, REJECTED),
@@ -419,6 +431,11 @@ def power_families(report: Report) -> Told:
     )
     if report.history:
         yield LIMIT_SECONDS, {(limit,): seconds for limit, seconds in report.history.limit_seconds.items()}
+    derived: dict[Quantity, list[Reading]] = {}
+    for reading in report.derived():
+        derived.setdefault(reading.of, []).append(reading)
+    for family, quantities in _OWN:
+        yield family, _number_samples(quantities, lambda of: derived.get(of, ()))
 
 
 #: Seconds between two readings beyond which neither is held against the other: powers swing from one to the next.

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from spark_agent.agent.budget import LimitOrigin, Standing
+from spark_agent.agent.energy import ENERGIES, Method
 from spark_agent.agent.health import Severity
 from spark_agent.agent.snapshot import Status
 from spark_agent.collectors import Origin, Property, Quality, Quantity, Reason, Scope, Section, declarations
@@ -155,6 +156,16 @@ def _power() -> _Json:
         "origin": _one_of(LimitOrigin),
         "source": _TEXT,
     }
+    seconds = {"type": "number", "minimum": 0}
+    energy = _quantity(
+        {
+            "method": _one_of(Method),
+            "covered_seconds": seconds,
+            "uncovered_seconds": seconds,
+            "resets": {"type": "integer", "minimum": 0},
+            "crosscheck_ratio": {"type": ["number", "null"], "minimum": 0},
+        }
+    )
     verdict = _object({"verdict": _one_of(Standing), "reason": _TEXT, "evidence": _TEXTS})
     return _object(
         {
@@ -165,7 +176,7 @@ def _power() -> _Json:
             "averages": {"type": "object", "additionalProperties": _quantity()},
             "estimate": {"type": "object"},
             "limits": _list(limit, {"ceiling": _NUMBER, "floor": _NUMBER, "published": _NUMBER}),
-            "energy": {"type": "object"},
+            "energy": {"type": "object", "properties": {scope.value: energy for scope in ENERGIES}},
             "registers": {"type": "array", "items": _quantity()},
             "headroom": _quantity({"budget": _TEXT}),
             "verdicts": _object({"system": verdict, "soc": verdict, "gpu": verdict}),

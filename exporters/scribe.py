@@ -13,11 +13,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from spark_agent.agent.blackbox import BOOT_ID, NAME, BlackBox, Record, record_of
+from spark_agent.agent.blackbox import NAME, BlackBox, Record, record_of
 from spark_agent.agent.config import Settings
+from spark_agent.agent.energy import Kept as KeptEnergy
+from spark_agent.agent.energy import Meter
 from spark_agent.agent.history import Kept, Ledger
 from spark_agent.agent.report import Report
 from spark_agent.agent.state import StateError, Store
+from spark_agent.collectors.boot import BOOT_ID
 from spark_agent.exporters import textfile
 
 log = logging.getLogger(__name__)
@@ -44,10 +47,10 @@ class Scribe:
         self._faults: set[str] = set()
         self._save_at = self._textfile_at = -math.inf
         self._saved: Mapping[str, Any] | None = None
-        self._counts: Mapping[str, Any] = {}
         self._store = Store(settings.state_directory) if settings.state_directory else None
         self._box: BlackBox | None = None
         self.ledger = Ledger()
+        self._page = self.ledger.page()
         if self._store:
             self.ledger = self._go_on(self._store)
             if settings.blackbox:
@@ -64,7 +67,7 @@ class Scribe:
         with self._moved:
             if record:
                 self._waiting.append(record)
-            self._report, self._counts = report, self.ledger.kept.to_json()
+            self._report, self._page = report, self.ledger.page()
             self._moved.notify()
 
     def finish(self, seconds: float) -> None:
@@ -76,12 +79,17 @@ class Scribe:
 
     def _go_on(self, store: Store) -> Ledger:
         """Return the counts of earlier starts, with this one, and with how the last one ended."""
-        kept = Kept()
+        kept, meter = Kept(), Meter()
         if before := store.load(_COUNTS):
             try:
                 kept = Kept.from_json(before)
             except ValueError as error:
                 log.warning("%s: %s; counters begin anew", store.folder / _COUNTS, error)
+            try:
+                # Agents before 0.4 counted none.
+                meter = Meter(KeptEnergy.from_json(before["energy"]) if "energy" in before else None)
+            except ValueError as error:
+                log.warning("%s: %s; energies begin anew", store.folder / _COUNTS, error)
             if boot_id := before.get("running"):
                 is_machine = boot_id != self._boot_id
                 kept.unclean_shutdowns += 1
@@ -90,8 +98,8 @@ class Scribe:
                 hint = "; `spark-agent blackbox` shows the last minutes before" if self.settings.blackbox else ""
                 log.warning("no clean end: %s%s", what, hint)
         kept.starts += 1
-        ledger = Ledger(kept)
-        self._counts = kept.to_json()
+        ledger = Ledger(kept, meter)
+        self._page = ledger.page()
         self._save(store, ledger, running=self._boot_id)
         return ledger
 
@@ -146,8 +154,8 @@ class Scribe:
     def _save(self, store: Store, ledger: Ledger, *, running: str) -> None:
         """Save the counts if they have moved. Where that cannot be, they are told all the same, and may be lost."""
         # Of this moment: the beat goes on counting.
-        counts = self._counts
-        content = {**counts, "running": running}
+        page = self._page
+        content = {**page.to_json(), "running": running}
         if content == self._saved:
             return
         try:
@@ -156,7 +164,7 @@ class Scribe:
             self._mend(_COUNTS)
         except StateError as error:
             self._complain(_COUNTS, f"{error}; until then, counters are lost at a restart")
-        ledger.saved(counts)
+        ledger.saved(page)
 
     def _complain(self, what: str, why: str) -> None:
         """Log a fault once, until it is mended."""

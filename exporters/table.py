@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from spark_agent.agent.budget import Headroom, Standing
+from spark_agent.agent.energy import Energy
 from spark_agent.agent.health import Finding, Severity
-from spark_agent.agent.power import Measured, Power
+from spark_agent.agent.power import Measured, Power, Unmeasured
 from spark_agent.agent.report import Report
 from spark_agent.agent.snapshot import Snapshot
 from spark_agent.agent.specification import Match
@@ -83,6 +84,7 @@ def show(report: Report, console: Console) -> None:
     for name, body in (
         (_power_title(report.power), _power(report)),
         ("Budget", _budget(report)),
+        (_energy_title(report), _energy(report)),
         ("GPU", _gpu(snapshot)),
         ("CPU", _cpu(snapshot)),
         ("Memory", _memory(snapshot)),
@@ -203,6 +205,45 @@ def _budget(report: Report) -> Iterator[RenderableType]:
         style = _STANDING_STYLES[verdict.standing]
         table.add_row(scope, Text(verdict.standing.value, style), Text(verdict.reason, "dim"))
     yield table
+
+
+def _energy_title(report: Report) -> str:
+    ages = [known.age for known in report.energies.values() if isinstance(known, Energy)]
+    return f"Energy, counted until {max(ages):.1f} s ago" if ages else "Energy"
+
+
+def _energy(report: Report) -> Iterator[RenderableType]:
+    table = _grid("left", "right", "left", "left", "wrap")
+    for scope, name, _ in _SCOPES:
+        known = report.energies.get(scope)
+        if isinstance(known, Energy):
+            gaps = f", {_duration(known.uncovered_seconds)} not covered" if known.uncovered_seconds else ""
+            table.add_row(
+                name,
+                Text(_joules(known.joules), "bold"),
+                f"{known.quality} ({known.method})",
+                f"over {_duration(known.covered_seconds)}{gaps}",
+                Text(known.source, "dim"),
+            )
+    if table.row_count:
+        yield table
+    for scope, name, _ in _SCOPES:
+        if isinstance(known := report.energies.get(scope), Unmeasured):
+            yield Text(f"{name}: no number — {known.detail}", "yellow" if known.reason.is_fault else "dim")
+
+
+def _joules(value: float) -> str:
+    for size, unit in ((1e9, "GJ"), (1e6, "MJ"), (1e3, "kJ")):
+        if value >= size:
+            return f"{value / size:.4g} {unit}"
+    return f"{value:.4g} J"
+
+
+def _duration(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _gpu(snapshot: Snapshot) -> Iterator[RenderableType]:

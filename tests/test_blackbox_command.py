@@ -15,8 +15,9 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from spark_agent.agent import cli
-from spark_agent.agent.blackbox import BOOT_ID, NAME, BlackBox, End, Record, kept, read, record_of
+from spark_agent.agent.blackbox import NAME, BlackBox, End, Record, kept, read, record_of
 from spark_agent.agent.budget import Standing
+from spark_agent.collectors.boot import BOOT_ID
 from spark_agent.exporters.blackbox import show, show_list
 
 BEGUN: Final = 1_767_225_600.0

@@ -138,7 +138,7 @@ def test_this_machine_is_told_whatever_it_is(run: Run) -> None:
         (("snapshot", "--nope"), "No such option '--nope'"),
         (("snapshot", "--output", "xml"), "'xml' is not one of"),
         (("snapshot", "more"), "unexpected extra argument (more)"),
-        (("--demo", "fe-gemm", "snapshot", "--only", "gpu,nope"), "no part 'nope'; there are cpu"),
+        (("--demo", "fe-gemm", "snapshot", "--only", "gpu,nope"), "no part 'nope'; there are boot, cpu"),
         (("--demo", "fe-gemm", "snapshot", "--only", ""), "names no part"),
         (("--demo", "fe-gemm", "snapshot", "--only", " , "), "names no part"),
         (("--demo", "fe-gemm"), "Missing command"),

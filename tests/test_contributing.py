@@ -24,12 +24,12 @@ def test_adding_a_collector(tmp_path: Path) -> None:
     ignored = shutil.ignore_patterns(".git", ".venv*", "*_cache", ".hypothesis", "__pycache__", "build")
     shutil.copytree(REPO, clone, symlinks=True, ignore=ignored)
     guide = REPO / "CONTRIBUTING.md"
-    (code,), (identity,), (uptime,) = (_blocks(guide, language) for language in ("python", "json", "text"))
-    fixture = clone / "tests/machines/up-for-a-day"
-    (fixture / "root/proc").mkdir(parents=True)
-    (clone / "collectors/uptime.py").write_text(code)
+    (code,), (identity,), (numbers,) = (_blocks(guide, language) for language in ("python", "json", "text"))
+    fixture = clone / "tests/machines/some-files"
+    (fixture / "root/proc/sys/fs").mkdir(parents=True)
+    (clone / "collectors/files.py").write_text(code)
     (fixture / "machine.json").write_text(identity)
-    (fixture / "root/proc/uptime").write_text(uptime)
+    (fixture / "root/proc/sys/fs/file-nr").write_text(numbers)
 
     def pytest_on_clone(*arguments: str) -> subprocess.CompletedProcess[str]:
         command = (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments)
@@ -41,8 +41,8 @@ def test_adding_a_collector(tmp_path: Path) -> None:
     assert 0 == updated.returncode, updated.stdout
     again = pytest_on_clone("tests/test_golden.py", "tests/test_document.py", "tests/test_declarations.py")
     assert 0 == again.returncode, again.stdout
-    document = json.loads((clone / "tests/golden/up-for-a-day.json").read_text())
-    assert {"seconds": 86400.25} == document["uptime"]
+    document = json.loads((clone / "tests/golden/some-files.json").read_text())
+    assert {"open": 2176} == document["files"]
 
 
 def test_samples_are_what_comes_out() -> None:

@@ -104,8 +104,9 @@ def test_no_count_ever_falls(events: list[str]) -> None:
     told = History()
     for event in events:
         if event == "save":
-            saved = ledger.kept.to_json()
-            ledger.saved(saved)
+            page = ledger.page()
+            ledger.saved(page)
+            saved = page.to_json()
         elif event == "kill":
             ledger = _killed(saved)
         elif event == "change":
@@ -123,8 +124,7 @@ def test_what_is_told_is_what_was_saved() -> None:
     ledger = Ledger(Kept(starts=3))
     ledger.note(_at(0), _budget(pl1=1.0))
     assert {"pl1": 0.0} == ledger.note(_at(1), _budget(pl1=1.0)).limit_seconds
-    saved = ledger.kept.to_json()
-    ledger.saved(saved)
+    ledger.saved(ledger.page())
     history = ledger.note(_at(2), _budget(pl1=1.0))
     assert ({"pl1": 1.0}, 3) == (history.limit_seconds, history.starts)
     assert {"pl1": 2.0} == ledger.kept.limit_seconds

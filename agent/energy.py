@@ -1,0 +1,699 @@
+"""Where every joule went: registers unwrapped, powers integrated, and what nobody knows counted as uncovered.
+
+In order of trust: a register of the firmware or of the GPU's driver; where there is none, or where it stands still,
+the integral of the power that was read. The system has no register of its own:
+``E_system = ΔE_soc + ∫ (P_system − P_soc) dt``.
+
+All time is on one axis that the meter keeps: the machine's monotonic clock, and what it does not show, which is the
+time asleep (``/proc/uptime`` goes on then) and the time between two boots (by the wall clock, for want of another).
+For each scope, covered and uncovered seconds add up to the time since its account began. Pure: no I/O, no clock.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import astuple, field, replace
+from enum import StrEnum
+from typing import Any, Final
+
+from spark_agent.agent import BEAT_SECONDS
+from spark_agent.agent.power import Measured, Power, Unmeasured, at_most
+from spark_agent.agent.snapshot import Snapshot
+from spark_agent.collectors import (
+    Kind,
+    Quality,
+    Quantity,
+    Reading,
+    Reason,
+    Scope,
+    Section,
+    Unit,
+    boot,
+    gpu,
+    immutable,
+    platform,
+    spbm,
+)
+
+
+class Method(StrEnum):
+    """How energy is known."""
+
+    COUNTER = "counter"
+    INTEGRATED = "integrated"
+
+
+#: The trapezoid spans no longer gap than this, in beats and in seconds: what was in between nobody knows.
+GAP_BEATS: Final = 5.0
+GAP_SECONDS: Final = 5.0
+# A beat is not on time to the last digit.
+_GAP_SLACK: Final = 0.5
+
+#: A register that has not moved for as long as this stands still; those of a GB10 at idle move each tenth of a second.
+STILL_SECONDS: Final = 60.0
+
+#: Seconds over which a register is held against the integral, and the parts against their whole.
+CHECK_SECONDS: Final = 60.0
+_MISMATCH: Final = 0.10
+_MISMATCH_WATTS: Final = 2.0
+# Of a power that hardly varied, samples are its mean, so a register that says otherwise contradicts them.
+_STEADY: Final = 0.10
+
+# Registers count in steps, and a look is not taken at one instant.
+_BOUND_SLACK: Final = 1.0
+# Readings nearer than this are the same one, told again.
+_SAME: Final = 1e-3
+# Less than this is the resolution of the clocks, and of recordings, not sleep.
+_ASLEEP_LEAST: Final = 2.0
+
+ENERGY: Final = Section(
+    "power.energy", "Energy by what it covers, since the agent's count of it began.", metric="power"
+)
+
+_KEPT: Final = "Kept over restarts of the agent."
+
+
+def _energy(scope: Scope, metric: str, source: str, *, core_type: bool = False) -> Quantity:
+    return Quantity(
+        ENERGY,
+        scope,
+        Unit.JOULE,
+        source,
+        "Energy by what it covers: method=counter is a register, unwrapped; integrated is power over time, where there "
+        f"is no register. {_KEPT}",
+        kind=Kind.COUNTER,
+        labels=("core_type", "method") if core_type else ("method",),
+        scope=scope,
+        bounds=(0, math.inf),
+        metric=metric,
+    )
+
+
+def _of_whole(of: Quantity) -> str:
+    return f"{spbm.SOC_REGISTER.source}, and the integral of {of.source} less {spbm.SOC.source}"
+
+
+#: The energy of each scope that has an account, in the order in which it is told.
+ENERGIES: Final[Mapping[Scope, Quantity]] = {
+    Scope.DC_INPUT: _energy(Scope.DC_INPUT, "dc_input_energy_joules", _of_whole(spbm.DC_INPUT)),
+    Scope.SYSTEM: _energy(Scope.SYSTEM, "system_energy_joules", _of_whole(spbm.SYSTEM)),
+    Scope.SOC: _energy(Scope.SOC, "soc_energy_joules", spbm.SOC_REGISTER.source),
+    Scope.CPU_GPU: _energy(Scope.CPU_GPU, "cpu_gpu_energy_joules", spbm.CPU_GPU.source),
+    Scope.CPU_PERFORMANCE: _energy(
+        Scope.CPU_PERFORMANCE, "cpu_energy_joules", spbm.CPU_PERFORMANCE_REGISTER.source, core_type=True
+    ),
+    Scope.CPU_EFFICIENCY: _energy(
+        Scope.CPU_EFFICIENCY, "cpu_energy_joules", spbm.CPU_EFFICIENCY_REGISTER.source, core_type=True
+    ),
+    Scope.GPU_RAIL: _energy(Scope.GPU_RAIL, "gpu_rail_energy_joules", spbm.GPU_REGISTER.source),
+    Scope.GPU_NVML: _energy(Scope.GPU_NVML, "gpu_nvml_energy_joules", gpu.ENERGY.source),
+}
+_CORE_TYPES: Final = {Scope.CPU_PERFORMANCE: ("performance",), Scope.CPU_EFFICIENCY: ("efficiency",)}
+
+
+def _seconds(key: str, help_: str) -> Quantity:
+    return Quantity(
+        ENERGY, key, Unit.SECOND, "the agent's own account", f"{help_} {_KEPT}", kind=Kind.COUNTER, labels=("scope",)
+    )
+
+
+COVERED: Final = _seconds("covered_seconds", "Time of which the energy of a scope is known.")
+UNCOVERED: Final = _seconds(
+    "uncovered_seconds", "Time of which nobody knows what a scope drew: gaps, reboots, sleep. Never guessed."
+)
+RESETS: Final = Quantity(
+    ENERGY,
+    "resets",
+    Unit.COUNT,
+    "the agent's own account",
+    f"How often the count of a scope had to begin at another number: reboots, driver reloads. {_KEPT}",
+    kind=Kind.COUNTER,
+    labels=("scope",),
+)
+CROSSCHECK: Final = Quantity(
+    ENERGY,
+    "crosscheck_ratio",
+    Unit.RATIO,
+    "the agent's own account",
+    "Energy by a scope's register, over the integral of its power, in the last minute of which both are known.",
+    labels=("scope",),
+    bounds=(0, math.inf),
+)
+
+#: What the agent derives here; metrics, and their reference, follow from it.
+DECLARED: Final = (*ENERGIES.values(), COVERED, UNCOVERED, RESETS, CROSSCHECK)
+
+
+@immutable
+class Energy:
+    """What one scope drew since its account began, in joules, and of how much of that time that is known.
+
+    ``age`` is the time since the last reading that it rests on. ``crosscheck`` is the register over the integral, in
+    the last minute in which both were known.
+    """
+
+    scope: Scope
+    joules: float
+    method: Method
+    source: str
+    age: float
+    covered_seconds: float
+    uncovered_seconds: float
+    resets: int
+    crosscheck: float | None = None
+
+    @property
+    def quality(self) -> Quality:
+        """How the number is known."""
+        return Quality.MEASURED if self.method is Method.COUNTER else Quality.DERIVED
+
+
+Energies = Mapping[Scope, Energy | Unmeasured]
+
+
+def readings(energies: Energies) -> Iterator[Reading]:
+    """Yield what was counted, as readings of what is declared here."""
+    for scope, known in energies.items():
+        if isinstance(known, Energy):
+            labels = (*_CORE_TYPES.get(scope, ()), known.method)
+            yield Reading(ENERGIES[scope], known.joules, "", labels, known.source, known.quality)
+            yield Reading(COVERED, known.covered_seconds, "", (scope,))
+            yield Reading(UNCOVERED, known.uncovered_seconds, "", (scope,))
+            yield Reading(RESETS, known.resets, "", (scope,))
+            if known.crosscheck is not None:
+                yield Reading(CROSSCHECK, known.crosscheck, "", (scope,))
+
+
+# One account
+
+
+@immutable
+class Sample:
+    """A register in joules, or a power in watts, and where it stands: ``at`` and ``asleep`` are seconds of the axis."""
+
+    value: float
+    at: float
+    asleep: float
+    epoch: int
+    driver: str = ""
+
+
+@immutable
+class Account:
+    """What is known so far, in joules and seconds, and the reading from which it goes on.
+
+    A reading that cannot follow from the ``last`` is in ``doubt`` until another one tells which of the two was wrong.
+    """
+
+    joules: float = 0.0
+    covered: float = 0.0
+    uncovered: float = 0.0
+    resets: int = 0
+    last: Sample | None = None
+    doubt: Sample | None = None
+    is_still: bool = False
+    source: str = ""
+    rejected: int = 0
+
+
+@immutable
+class Register:
+    """What a register can do: wrap at so many joules, if at all, and move by so many watts at least and at most."""
+
+    most: float
+    least: float = 0.0
+    wrap: float | None = None
+
+    def steps(self, before: float, now: float, seconds: float) -> list[float]:
+        """Return by how many joules it may have moved: none if that cannot be, two if one more wrap may be hidden."""
+        most = self.most * (seconds + _BOUND_SLACK)
+        step = now - before
+        if self.wrap is None:
+            return [step] if 0 <= step <= most else []
+        first = step if step >= 0 else step + self.wrap
+        return [joules for joules in (first, first + self.wrap) if joules <= most]
+
+
+def count(account: Account, now: Sample, register: Register) -> Account:
+    """Go on with a register's next reading."""
+    last = account.last
+    if last is None:
+        return replace(account, last=now)
+    if (now.epoch, now.driver) != (last.epoch, last.driver):
+        return _anew(account, now)
+    elapsed = now.at - last.at
+    if elapsed <= _SAME:
+        return account
+    steps = register.steps(last.value, now.value, elapsed)
+    if not steps:
+        return _doubt(account, now, register)
+    if account.doubt:
+        account = replace(account, doubt=None, rejected=account.rejected + 1)
+    if len(steps) > 1:
+        return replace(account, uncovered=account.uncovered + elapsed, last=now)
+    joules, awake = steps[0], elapsed - (now.asleep - last.asleep)
+    if not joules:
+        # It may not have been renewed yet.
+        is_still = account.is_still or awake > STILL_SECONDS
+        return replace(account, uncovered=account.uncovered + elapsed, last=now, is_still=True) if is_still else account
+    # Below what is always drawn, it stood still for some of the time, and nobody knows for how much.
+    covered = awake if joules >= register.least * awake else 0.0
+    return replace(
+        account,
+        joules=account.joules + joules,
+        covered=account.covered + covered,
+        uncovered=account.uncovered + elapsed - covered,
+        last=now,
+        is_still=False,
+    )
+
+
+def integrate(account: Account, now: Sample, gap: float) -> Account:
+    """Go on with the next power, in watts, by the trapezoid; a longer gap than ``gap`` seconds is not spanned."""
+    last = account.last
+    if last is None:
+        return replace(account, last=now)
+    if now.epoch != last.epoch:
+        return _anew(account, now)
+    elapsed = now.at - last.at
+    if elapsed <= _SAME:
+        return account
+    if elapsed > gap or now.asleep != last.asleep:
+        return replace(account, uncovered=account.uncovered + elapsed, last=now)
+    return replace(
+        account,
+        joules=account.joules + elapsed * (last.value + now.value) / 2,
+        covered=account.covered + elapsed,
+        last=now,
+    )
+
+
+def _anew(account: Account, now: Sample) -> Account:
+    """Begin at another number; what was between the two nobody knows."""
+    elapsed = max(0.0, now.at - account.last.at) if account.last else 0.0
+    return replace(
+        account,
+        uncovered=account.uncovered + elapsed,
+        resets=account.resets + 1,
+        last=now,
+        doubt=None,
+        is_still=False,
+    )
+
+
+def _doubt(account: Account, now: Sample, register: Register) -> Account:
+    doubt = account.doubt
+    if doubt is None:
+        return replace(account, doubt=now)
+    elapsed = now.at - doubt.at
+    if elapsed <= _SAME:
+        return account
+    if len(register.steps(doubt.value, now.value, elapsed)) == 1:
+        # Two that agree with each other: the count began anew before the first of them.
+        return count(_anew(account, doubt), now, register)
+    return replace(account, doubt=now, rejected=account.rejected + 1)
+
+
+# All accounts
+
+_WRAP: Final = spbm.REGISTER_WRAP_JOULES
+_GPU_MOST: Final = gpu.POWER.bounds[1]
+_GB10_GPU_MOST: Final = spbm.GPU_RAIL.bounds[1]
+
+# No SoC was seen below 15 W; a core type or a rail may be all but off.
+_FIRMWARE: Final[Mapping[Scope, tuple[Quantity, Register]]] = {
+    Scope.SOC: (spbm.SOC_REGISTER, Register(spbm.SOC.bounds[1], 1.0, _WRAP)),
+    Scope.CPU_PERFORMANCE: (
+        spbm.CPU_PERFORMANCE_REGISTER,
+        Register(spbm.CPU_PERFORMANCE.bounds[1], wrap=_WRAP),
+    ),
+    Scope.CPU_EFFICIENCY: (spbm.CPU_EFFICIENCY_REGISTER, Register(spbm.CPU_EFFICIENCY.bounds[1], wrap=_WRAP)),
+    Scope.GPU_RAIL: (spbm.GPU_REGISTER, Register(spbm.GPU_RAIL.bounds[1], wrap=_WRAP)),
+}
+_PARTS_OF_SOC: Final = (Scope.CPU_PERFORMANCE, Scope.CPU_EFFICIENCY, Scope.GPU_RAIL)
+_WHOLES: Final = (Scope.SYSTEM, Scope.DC_INPUT)
+
+
+@immutable
+class Moment:
+    """Where a look stands: the machine's clocks then, and the axis that is made of them.
+
+    ``ahead`` is by how much uptime was ahead of the monotonic clock at most, which grows while the machine sleeps.
+    """
+
+    clock: float
+    wall: float
+    boot: str | None = None
+    uptime: float | None = None
+    ahead: float | None = None
+    at: float = 0.0
+    asleep: float = 0.0
+    epoch: int = 0
+
+
+@immutable
+class Joint:
+    """A whole's account, of its SoC's register and of the integral of the rest, and where both were known last."""
+
+    account: Account
+    at: float
+    soc: tuple[float, float]
+    rest: tuple[float, float]
+
+
+_Key = tuple[str, str]
+# Accounts of one scope: by register, one for each GPU; by integral; and of what a whole draws besides its SoC.
+_COUNTED: Final = "counted"
+_INTEGRATED: Final = "integrated"
+_REST: Final = "rest"
+
+
+@immutable
+class Kept:
+    """All that a meter goes on from."""
+
+    moment: Moment | None = None
+    accounts: Mapping[_Key, Account] = field(default_factory=dict)
+    joints: Mapping[str, Joint] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what `from_json` takes."""
+        return {
+            "moment": astuple(self.moment) if self.moment else None,
+            "accounts": [[*key, *astuple(account)] for key, account in self.accounts.items()],
+            "joints": [[scope, *astuple(joint)] for scope, joint in self.joints.items()],
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> "Kept":
+        """Take what was saved; raises `ValueError` where it cannot be that."""
+        try:
+            moment = Moment(*content["moment"]) if content["moment"] else None
+            accounts = {(Scope(scope).value, str(what)): _account(row) for scope, what, *row in content["accounts"]}
+            joints = {
+                Scope(scope).value: Joint(_account(row), float(at), _pair(soc), _pair(rest))
+                for scope, row, at, soc, rest in content["joints"]
+            }
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ValueError(f"no energies: {error!r}") from error
+        numbers = [
+            *((moment.clock, moment.wall, moment.at, moment.asleep, moment.epoch) if moment else ()),
+            *(number for joint in joints.values() for number in (joint.at, *joint.soc, *joint.rest)),
+        ]
+        if not all(isinstance(number, float | int) and math.isfinite(number) for number in numbers):
+            raise ValueError(f"no energies: {numbers}")
+        return cls(moment, accounts, joints)
+
+
+def _account(row: Iterable[Any]) -> Account:
+    joules, covered, uncovered, resets, last, doubt, is_still, source, *_ = row
+    joules, covered, uncovered, resets = map(_total, (joules, covered, uncovered, resets))
+    return Account(joules, covered, uncovered, int(resets), _sample(last), _sample(doubt), bool(is_still), str(source))
+
+
+def _total(value: Any) -> float:
+    if not 0 <= float(value) < math.inf:
+        raise ValueError(f"a total of {value}")
+    return float(value)
+
+
+def _sample(row: Iterable[Any] | None) -> Sample | None:
+    if row is None:
+        return None
+    value, at, asleep, epoch, driver = row
+    if not all(math.isfinite(number) for number in (value, at, asleep)):
+        raise ValueError(f"sample {row}")
+    return Sample(float(value), float(at), float(asleep), int(epoch), str(driver))
+
+
+def _pair(row: Iterable[Any]) -> tuple[float, float]:
+    joules, seconds = row
+    return float(joules), float(seconds)
+
+
+class _Tally:
+    """One scope's joules and seconds by register and by integral, since the last check.
+
+    ``ahead`` is the part of the integral that no reading of the register has come up with.
+    """
+
+    def __init__(self) -> None:
+        self.register = self.integral = self.ahead = (0.0, 0.0)
+        self.low, self.high = math.inf, 0.0
+
+    def integrated(self, watts: float, before: Account, after: Account) -> None:
+        self.ahead = _sum(self.ahead, _gain(before, after))
+        self.low, self.high = min(self.low, watts), max(self.high, watts)
+
+    def counted(self, before: Account, after: Account) -> None:
+        self.register = _sum(self.register, _gain(before, after))
+        self.integral, self.ahead = _sum(self.integral, self.ahead), (0.0, 0.0)
+
+
+def _gain(before: Account, after: Account) -> tuple[float, float]:
+    return after.joules - before.joules, after.covered - before.covered
+
+
+def _sum(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+    return one[0] + other[0], one[1] + other[1]
+
+
+class Meter:
+    """The accounts of one machine, moved look by look.
+
+    ``contradictions`` says of scopes why their readings cannot be believed now: a register against the integral of a
+    steady power, or parts that drew more than their whole. Nothing is added to their accounts meanwhile.
+    """
+
+    def __init__(self, kept: Kept | None = None) -> None:
+        """Go on from what was kept, or begin with no account."""
+        kept = kept or Kept()
+        self.contradictions: Mapping[Scope, str] = {}
+        self._moment = kept.moment
+        self._accounts = dict(kept.accounts)
+        self._joints = dict(kept.joints)
+        self._tallies: dict[Scope, _Tally] = {}
+        self._checked_at = kept.moment.at if kept.moment else 0.0
+        self._crosschecks: dict[Scope, float] = {}
+
+    def kept(self) -> Kept:
+        """Return all that outlives the agent; what is noted later does not change it."""
+        return Kept(self._moment, dict(self._accounts), dict(self._joints))
+
+    def note(self, snapshot: Snapshot, power: Power, *, beat_seconds: float = BEAT_SECONDS) -> None:
+        """Go on with one look; one that has nothing new moves nothing."""
+        moment = self._moment = _moved(self._moment, snapshot)
+        gap = max(GAP_SECONDS, GAP_BEATS * beat_seconds) + _GAP_SLACK
+        for scope in ENERGIES:
+            if isinstance(known := power.scopes[scope], Measured):
+                self._integrate(scope, known, moment, gap)
+        self._count(snapshot, moment)
+        for whole in _WHOLES:
+            self._join(whole, power, moment, gap)
+        if moment.at - self._checked_at >= CHECK_SECONDS:
+            self._check()
+            self._checked_at = moment.at
+
+    @property
+    def rejected(self) -> Mapping[tuple[str, str], int]:
+        """How many readings of registers were refused since the agent started, by quantity and reason."""
+        found: Counter[tuple[str, str]] = Counter()
+        for (scope, _), account in self._accounts.items():
+            if account.rejected:
+                found[ENERGIES[Scope(scope)].name, Reason.IMPOSSIBLE.value] += account.rejected
+        return found
+
+    def energies(self) -> Energies:
+        """Return what each scope drew, or why there is no number, for those that have an account."""
+        if self._moment is None:
+            return {}
+        found = {scope: self._told(scope, self._moment.at) for scope in ENERGIES}
+        return {scope: known for scope, known in found.items() if known}
+
+    # Accounts
+
+    def _put(self, scope: Scope, what: str, source: str, move: Callable[[Account], Account]) -> tuple[Account, Account]:
+        """Move an account, and return what it was, and what it is, or were if nothing contradicted it."""
+        key = scope.value, what
+        before = self._accounts.get(key) or Account()
+        after = move(before)
+        if after.source != source:
+            after = replace(after, source=source)
+        if after is not before:
+            self._accounts[key] = _without_gain(before, after) if scope in self.contradictions else after
+        return before, after
+
+    def _integrate(self, scope: Scope, known: Measured, moment: Moment, gap: float) -> None:
+        now = Sample(known.value, moment.at - known.age, moment.asleep, moment.epoch)
+        before, after = self._put(scope, _INTEGRATED, f"∫ {known.source} dt", lambda one: integrate(one, now, gap))
+        self._tallies.setdefault(scope, _Tally()).integrated(known.value, before, after)
+
+    def _count(self, snapshot: Snapshot, moment: Moment) -> None:
+        driver = f"{snapshot.fact(spbm.DRIVER)} {snapshot.fact(spbm.VARIANT)}"
+        for scope, (of, register) in _FIRMWARE.items():
+            for reading in snapshot.readings(of):
+                now = _sample_of(snapshot, "spbm", reading, moment, driver)
+                self._count_one(scope, _COUNTED, reading, now, register)
+        most = _GB10_GPU_MOST if snapshot.fact(platform.IS_SPARK) is True else _GPU_MOST
+        for reading in snapshot.readings(gpu.ENERGY):
+            version = next((fact.value for fact in snapshot.facts(gpu.DRIVER) if fact.entity == reading.entity), "")
+            now = _sample_of(snapshot, "gpu", reading, moment, str(version))
+            self._count_one(Scope.GPU_NVML, f"{_COUNTED} {reading.entity}", reading, now, Register(most))
+
+    def _count_one(self, scope: Scope, what: str, reading: Reading, now: Sample, register: Register) -> None:
+        before, after = self._put(scope, what, reading.origin, lambda one: count(one, now, register))
+        if after.last is not before.last:
+            self._tallies.setdefault(scope, _Tally()).counted(before, after)
+
+    def _join(self, whole: Scope, power: Power, moment: Moment, gap: float) -> None:
+        """Add what the SoC's register says to the integral of all that the whole draws besides its SoC."""
+        outer, inner = power.scopes[whole], power.scopes[Scope.SOC]
+        soc = self._accounts.get((Scope.SOC.value, _COUNTED))
+        if soc is None or soc.last is None or isinstance(outer, Unmeasured) or isinstance(inner, Unmeasured):
+            return
+        now = Sample(outer.value - inner.value, moment.at - outer.age, moment.asleep, moment.epoch)
+        integral = f"∫ ({outer.source} − {inner.source}) dt"
+        _, rest = self._put(whole, _REST, integral, lambda one: integrate(one, now, gap))
+        if rest.last is None or abs(rest.last.at - soc.last.at) > _SAME:
+            return
+        before = self._joints.get(whole)
+        account = before.account if before else Account()
+        if before and (elapsed := soc.last.at - before.at) > _SAME:
+            account = _joined(account, before, elapsed, soc, rest)
+        account = replace(account, last=rest.last, resets=soc.resets, source=f"{soc.source} + {integral}")
+        self._joints[whole] = Joint(account, soc.last.at, (soc.joules, soc.covered), (rest.joules, rest.covered))
+
+    # What is told
+
+    def _told(self, scope: Scope, at: float) -> Energy | Unmeasured | None:
+        if why := self.contradictions.get(scope):
+            return Unmeasured(Reason.IMPOSSIBLE, why)
+        counted = [account for key, account in self._accounts.items() if _is_counted(scope, key)]
+        joint = self._joints.get(scope)
+        integral = self._accounts.get((scope.value, _INTEGRATED))
+        ways = (
+            (Method.COUNTER, counted),
+            (Method.INTEGRATED, [joint.account] if joint else []),
+            (Method.INTEGRATED, [integral] if integral else []),
+        )
+        newest = max((account.last.at for _, way in ways for account in way if account.last), default=None)
+        if newest is None:
+            return None
+        for method, way in ways:
+            if way and all(_goes_on(account, newest) for account in way):
+                return self._energy(scope, method, way, at)
+        return Unmeasured(Reason.NO_DATA, "nothing was read twice yet")
+
+    def _energy(self, scope: Scope, method: Method, accounts: list[Account], at: float) -> Energy:
+        several = f", sum of {len(accounts)} GPUs" if len(accounts) > 1 else ""
+        return Energy(
+            scope,
+            sum(account.joules for account in accounts),
+            method,
+            accounts[0].source + several,
+            max(at - account.last.at for account in accounts if account.last),
+            min(account.covered for account in accounts),
+            max(account.uncovered for account in accounts),
+            max(account.resets for account in accounts),
+            self._crosschecks.get(scope),
+        )
+
+    # Checks
+
+    def _check(self) -> None:
+        """Hold registers against integrals, and parts against their whole, over the last minute."""
+        found: dict[Scope, str] = {}
+        means: dict[Scope, float] = {}
+        for scope, tally in self._tallies.items():
+            (joules, seconds), (area, span) = tally.register, tally.integral
+            # Of several GPUs the seconds add up, and match no integral.
+            if seconds < CHECK_SECONDS / 2 or seconds > CHECK_SECONDS * 2:
+                continue
+            mean = means[scope] = joules / seconds
+            if abs(span - seconds) > seconds / 20 or area <= 0:
+                continue
+            sampled = area / span
+            self._crosschecks[scope] = mean / sampled
+            is_steady = tally.high - tally.low <= _STEADY * sampled
+            if is_steady and abs(mean - sampled) > max(_MISMATCH * sampled, _MISMATCH_WATTS):
+                found[scope] = (
+                    f"over {seconds:.0f} s its register gives {mean:.1f} W, and the power that was read all the while "
+                    f"{sampled:.1f} W"
+                )
+        self.contradictions = found | _more_than_whole(means)
+        self._tallies = {}
+
+
+def _more_than_whole(means: Mapping[Scope, float]) -> dict[Scope, str]:
+    """Return why neither the SoC nor its parts can be believed, where by their registers these drew more."""
+    parts = [scope for scope in _PARTS_OF_SOC if scope in means]
+    total, whole = sum(means[scope] for scope in parts), means.get(Scope.SOC)
+    if whole is None or total <= at_most(whole):
+        return {}
+    why = (
+        f"by their registers {' + '.join(parts)} drew {total:.1f} W over the last minute, more than the SoC with "
+        f"{whole:.1f} W, of which they are parts"
+    )
+    return dict.fromkeys((Scope.SOC, *parts), why)
+
+
+def _moved(before: Moment | None, snapshot: Snapshot) -> Moment:
+    """Return where this look stands, after the one before."""
+    clock, wall = snapshot.at, snapshot.taken_at
+    boot_id, up, visit = snapshot.fact(boot.BOOT), snapshot.reading(boot.UPTIME), snapshot.visit("boot")
+    id_ = str(boot_id) if boot_id else None
+    uptime, ahead = (up.value, up.value - visit.at) if up and visit else (None, None)
+    if before is None:
+        return Moment(clock, wall, id_, uptime, ahead)
+    if not _is_same_boot(before, clock, id_, uptime):
+        # Where even the wall clock went back, the machine has been off for no one knows how long, and up for this.
+        off = wall - before.wall if wall > before.wall else uptime or 0.0
+        return Moment(clock, wall, id_, uptime, ahead, before.at + off, before.asleep, before.epoch + 1)
+    asleep = 0.0
+    if ahead is None or (before.ahead is not None and ahead < before.ahead + _ASLEEP_LEAST):
+        ahead = before.ahead
+    elif before.ahead is not None:
+        asleep = ahead - before.ahead
+    at = before.at + clock - before.clock + asleep
+    return Moment(
+        clock, wall, id_ or before.boot, uptime or before.uptime, ahead, at, before.asleep + asleep, before.epoch
+    )
+
+
+def _is_same_boot(before: Moment, clock: float, boot_id: str | None, uptime: float | None) -> bool:
+    if clock < before.clock or (before.boot and boot_id and before.boot != boot_id):
+        return False
+    return uptime is None or before.uptime is None or uptime >= before.uptime - _ASLEEP_LEAST
+
+
+def _sample_of(snapshot: Snapshot, collector: str, reading: Reading, moment: Moment, driver: str) -> Sample:
+    visit = snapshot.visit(collector)
+    assert visit is not None  # noqa: S101  (the reading came from it)
+    at = visit.at if reading.at is None else reading.at
+    return Sample(reading.value, moment.at - max(0.0, snapshot.at - at), moment.asleep, moment.epoch, driver)
+
+
+def _without_gain(before: Account, after: Account) -> Account:
+    """Return an account that went on, and got nothing of what it went through."""
+    joules, seconds = _gain(before, after)
+    return replace(
+        after, joules=after.joules - joules, covered=after.covered - seconds, uncovered=after.uncovered + seconds
+    )
+
+
+def _joined(account: Account, before: Joint, elapsed: float, soc: Account, rest: Account) -> Account:
+    """Add to a whole's account what its SoC's register and the rest say of the same time, if they say it of all."""
+    if all(abs(now.covered - then - elapsed) <= _SAME for now, (_, then) in ((soc, before.soc), (rest, before.rest))):
+        joules = soc.joules - before.soc[0] + rest.joules - before.rest[0]
+        return replace(account, joules=account.joules + joules, covered=account.covered + elapsed)
+    return replace(account, uncovered=account.uncovered + elapsed)
+
+
+def _is_counted(scope: Scope, key: _Key) -> bool:
+    return key[0] == scope.value and key[1].startswith(_COUNTED)
+
+
+def _goes_on(account: Account, newest: float) -> bool:
+    """Whether an account knows anything, and still moves when others of its scope do."""
+    is_late = account.last is None or newest - account.last.at > STILL_SECONDS
+    return account.covered > 0 and not account.is_still and not is_late
