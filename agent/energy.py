@@ -250,22 +250,15 @@ def count(account: Account, now: Sample, register: Register) -> Account:
     if account.doubt:
         account = replace(account, doubt=None, rejected=account.rejected + 1)
     if len(steps) > 1:
-        return replace(account, uncovered=account.uncovered + elapsed, last=now)
+        return _gone_on(account, now, uncovered=elapsed)
     joules, awake = steps[0], elapsed - (now.asleep - last.asleep)
     if not joules:
         # It may not have been renewed yet.
         is_still = account.is_still or awake > STILL_SECONDS
-        return replace(account, uncovered=account.uncovered + elapsed, last=now, is_still=True) if is_still else account
+        return _gone_on(account, now, uncovered=elapsed, is_still=True) if is_still else account
     # Below what is always drawn, it stood still for some of the time, and nobody knows for how much.
     covered = awake if joules >= register.least * awake else 0.0
-    return replace(
-        account,
-        joules=account.joules + joules,
-        covered=account.covered + covered,
-        uncovered=account.uncovered + elapsed - covered,
-        last=now,
-        is_still=False,
-    )
+    return _gone_on(account, now, joules, covered, elapsed - covered)
 
 
 def integrate(account: Account, now: Sample, gap: float) -> Account:
@@ -279,26 +272,36 @@ def integrate(account: Account, now: Sample, gap: float) -> Account:
     if elapsed <= _SAME:
         return account
     if elapsed > gap or now.asleep != last.asleep:
-        return replace(account, uncovered=account.uncovered + elapsed, last=now)
-    return replace(
-        account,
-        joules=account.joules + elapsed * (last.value + now.value) / 2,
-        covered=account.covered + elapsed,
-        last=now,
+        return _gone_on(account, now, uncovered=elapsed)
+    return _gone_on(account, now, elapsed * (last.value + now.value) / 2, elapsed)
+
+
+def _gone_on(
+    account: Account,
+    now: Sample,
+    joules: float = 0.0,
+    covered: float = 0.0,
+    uncovered: float = 0.0,
+    *,
+    is_still: bool = False,
+) -> Account:
+    return Account(
+        account.joules + joules,
+        account.covered + covered,
+        account.uncovered + uncovered,
+        account.resets,
+        now,
+        None,
+        is_still,
+        account.source,
+        account.rejected,
     )
 
 
 def _anew(account: Account, now: Sample) -> Account:
     """Begin at another number; what was between the two nobody knows."""
     elapsed = max(0.0, now.at - account.last.at) if account.last else 0.0
-    return replace(
-        account,
-        uncovered=account.uncovered + elapsed,
-        resets=account.resets + 1,
-        last=now,
-        doubt=None,
-        is_still=False,
-    )
+    return replace(_gone_on(account, now, uncovered=elapsed), resets=account.resets + 1)
 
 
 def _doubt(account: Account, now: Sample, register: Register) -> Account:
@@ -369,12 +372,54 @@ _REST: Final = "rest"
 
 
 @immutable
-class Kept:
-    """All that a meter goes on from."""
+class Accounts:
+    """All accounts at one moment, and what the last minute's checks said of them, which does not outlive the agent."""
 
     moment: Moment | None = None
     accounts: Mapping[_Key, Account] = field(default_factory=dict)
     joints: Mapping[str, Joint] = field(default_factory=dict)
+    contradictions: Mapping[Scope, str] = field(default_factory=dict)
+    crosschecks: Mapping[Scope, float] = field(default_factory=dict)
+
+    def energies(self) -> Energies:
+        """Return what each scope drew, or why there is no number, for those that have an account."""
+        if self.moment is None:
+            return {}
+        found = {scope: self._energy(scope, self.moment.at) for scope in ENERGIES}
+        return {scope: known for scope, known in found.items() if known}
+
+    def _energy(self, scope: Scope, at: float) -> Energy | Unmeasured | None:
+        if why := self.contradictions.get(scope):
+            return Unmeasured(Reason.IMPOSSIBLE, why)
+        counted = [account for key, account in self.accounts.items() if _is_counted(scope, key)]
+        joint = self.joints.get(scope)
+        integral = self.accounts.get((scope.value, _INTEGRATED))
+        ways = (
+            (Method.COUNTER, counted),
+            (Method.INTEGRATED, [joint.account] if joint else []),
+            (Method.INTEGRATED, [integral] if integral else []),
+        )
+        newest = max((account.last.at for _, way in ways for account in way if account.last), default=None)
+        if newest is None:
+            return None
+        for method, way in ways:
+            if way and all(_goes_on(account, newest) for account in way):
+                return self._sum(scope, method, way, at)
+        return Unmeasured(Reason.NO_DATA, "nothing was read twice yet")
+
+    def _sum(self, scope: Scope, method: Method, accounts: list[Account], at: float) -> Energy:
+        several = f", sum of {len(accounts)} GPUs" if len(accounts) > 1 else ""
+        return Energy(
+            scope,
+            sum(account.joules for account in accounts),
+            method,
+            accounts[0].source + several,
+            max(at - account.last.at for account in accounts if account.last),
+            min(account.covered for account in accounts),
+            max(account.uncovered for account in accounts),
+            max(account.resets for account in accounts),
+            self.crosschecks.get(scope),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return what `from_json` takes."""
@@ -385,7 +430,7 @@ class Kept:
         }
 
     @classmethod
-    def from_json(cls, content: Mapping[str, Any]) -> "Kept":
+    def from_json(cls, content: Mapping[str, Any]) -> "Accounts":
         """Take what was saved; raises `ValueError` where it cannot be that."""
         try:
             moment = Moment(*content["moment"]) if content["moment"] else None
@@ -465,9 +510,9 @@ class Meter:
     steady power, or parts that drew more than their whole. Nothing is added to their accounts meanwhile.
     """
 
-    def __init__(self, kept: Kept | None = None) -> None:
+    def __init__(self, kept: Accounts | None = None) -> None:
         """Go on from what was kept, or begin with no account."""
-        kept = kept or Kept()
+        kept = kept or Accounts()
         self.contradictions: Mapping[Scope, str] = {}
         self._moment = kept.moment
         self._accounts = dict(kept.accounts)
@@ -476,9 +521,11 @@ class Meter:
         self._checked_at = kept.moment.at if kept.moment else 0.0
         self._crosschecks: dict[Scope, float] = {}
 
-    def kept(self) -> Kept:
-        """Return all that outlives the agent; what is noted later does not change it."""
-        return Kept(self._moment, dict(self._accounts), dict(self._joints))
+    def accounts(self) -> Accounts:
+        """Return all accounts, as they are now; what is noted later does not change them."""
+        return Accounts(
+            self._moment, dict(self._accounts), dict(self._joints), self.contradictions, dict(self._crosschecks)
+        )
 
     def note(self, snapshot: Snapshot, power: Power, *, beat_seconds: float = BEAT_SECONDS) -> None:
         """Go on with one look; one that has nothing new moves nothing."""
@@ -505,10 +552,7 @@ class Meter:
 
     def energies(self) -> Energies:
         """Return what each scope drew, or why there is no number, for those that have an account."""
-        if self._moment is None:
-            return {}
-        found = {scope: self._told(scope, self._moment.at) for scope in ENERGIES}
-        return {scope: known for scope, known in found.items() if known}
+        return self.accounts().energies()
 
     # Accounts
 
@@ -563,41 +607,6 @@ class Meter:
         account = replace(account, last=rest.last, resets=soc.resets, source=f"{soc.source} + {integral}")
         self._joints[whole] = Joint(account, soc.last.at, (soc.joules, soc.covered), (rest.joules, rest.covered))
 
-    # What is told
-
-    def _told(self, scope: Scope, at: float) -> Energy | Unmeasured | None:
-        if why := self.contradictions.get(scope):
-            return Unmeasured(Reason.IMPOSSIBLE, why)
-        counted = [account for key, account in self._accounts.items() if _is_counted(scope, key)]
-        joint = self._joints.get(scope)
-        integral = self._accounts.get((scope.value, _INTEGRATED))
-        ways = (
-            (Method.COUNTER, counted),
-            (Method.INTEGRATED, [joint.account] if joint else []),
-            (Method.INTEGRATED, [integral] if integral else []),
-        )
-        newest = max((account.last.at for _, way in ways for account in way if account.last), default=None)
-        if newest is None:
-            return None
-        for method, way in ways:
-            if way and all(_goes_on(account, newest) for account in way):
-                return self._energy(scope, method, way, at)
-        return Unmeasured(Reason.NO_DATA, "nothing was read twice yet")
-
-    def _energy(self, scope: Scope, method: Method, accounts: list[Account], at: float) -> Energy:
-        several = f", sum of {len(accounts)} GPUs" if len(accounts) > 1 else ""
-        return Energy(
-            scope,
-            sum(account.joules for account in accounts),
-            method,
-            accounts[0].source + several,
-            max(at - account.last.at for account in accounts if account.last),
-            min(account.covered for account in accounts),
-            max(account.uncovered for account in accounts),
-            max(account.resets for account in accounts),
-            self._crosschecks.get(scope),
-        )
-
     # Checks
 
     def _check(self) -> None:
@@ -620,7 +629,8 @@ class Meter:
                     f"over {seconds:.0f} s its register gives {mean:.1f} W, and the power that was read all the while "
                     f"{sampled:.1f} W"
                 )
-        self.contradictions = found | _more_than_whole(means)
+        # What its own power contradicts accuses nobody else.
+        self.contradictions = found | _more_than_whole({scope: means[scope] for scope in means if scope not in found})
         self._tallies = {}
 
 

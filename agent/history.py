@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from spark_agent.agent import BEAT_SECONDS, energy
+from spark_agent.agent import BEAT_SECONDS
 from spark_agent.agent.budget import AT_LIMIT, Budget
-from spark_agent.agent.energy import Energies, Meter
+from spark_agent.agent.energy import Accounts, Energies, Meter
 from spark_agent.agent.inventory import Inventory, changes, inventory, known
 from spark_agent.agent.snapshot import Snapshot, Status, Visit
 from spark_agent.collectors import Quantity
@@ -92,12 +92,11 @@ class Page:
     """What the ledger held at one beat: to be saved, and told from then on."""
 
     counts: Mapping[str, Any]
-    energy: energy.Kept
-    energies: Energies
+    accounts: Accounts
 
     def to_json(self) -> dict[str, Any]:
         """Return what is to be saved."""
-        return {**self.counts, "energy": self.energy.to_json()}
+        return {**self.counts, "energy": self.accounts.to_json()}
 
 
 class Ledger:
@@ -110,7 +109,10 @@ class Ledger:
         """Go on from the counts and the energies of earlier starts, if they are kept."""
         self.kept = kept or Kept()
         self.meter = meter or Meter()
-        self._told: Page | None = self.page() if kept else None
+        self._told: Page | None = None
+        self._energies: Energies = {}
+        if kept:
+            self.saved(self.page())
         self._beats = self._missed = 0
         self._rejected: Counter[tuple[str, str]] = Counter()
         self._failures: Counter[str] = Counter()
@@ -123,16 +125,17 @@ class Ledger:
 
     def page(self) -> Page:
         """Return what is held now, which later beats do not change."""
-        return Page(self.kept.to_json(), self.meter.kept(), self.meter.energies())
+        return Page(self.kept.to_json(), self.meter.accounts())
 
     def saved(self, page: Page) -> None:
-        """Tell from now on what was saved."""
+        """Tell from now on what was saved. For the thread that saved it, which has the time to work it out."""
+        self._energies = page.accounts.energies()
         self._told = page
 
     @property
     def energies(self) -> Energies:
         """The energy of each scope, as it was last saved."""
-        return self._told.energies if self._told else self.meter.energies()
+        return self._energies if self._told else self.meter.energies()
 
     def note(
         self, snapshot: Snapshot, budget: Budget, *, beat_seconds: float = BEAT_SECONDS, is_disturbed: bool = False

@@ -15,8 +15,7 @@ from typing import Any, Final
 
 from spark_agent.agent.blackbox import NAME, BlackBox, Record, record_of
 from spark_agent.agent.config import Settings
-from spark_agent.agent.energy import Kept as KeptEnergy
-from spark_agent.agent.energy import Meter
+from spark_agent.agent.energy import Accounts, Meter
 from spark_agent.agent.history import Kept, Ledger
 from spark_agent.agent.report import Report
 from spark_agent.agent.state import StateError, Store
@@ -86,8 +85,8 @@ class Scribe:
             except ValueError as error:
                 log.warning("%s: %s; counters begin anew", store.folder / _COUNTS, error)
             try:
-                # Agents before 0.4 counted none.
-                meter = Meter(KeptEnergy.from_json(before["energy"]) if "energy" in before else None)
+                # What was saved before energy was counted has none.
+                meter = Meter(Accounts.from_json(before["energy"]) if "energy" in before else None)
             except ValueError as error:
                 log.warning("%s: %s; energies begin anew", store.folder / _COUNTS, error)
             if boot_id := before.get("running"):
