@@ -203,6 +203,7 @@ class Account:
     """What is known so far, in joules and seconds, and the reading from which it goes on.
 
     A reading that cannot follow from the ``last`` is in ``doubt`` until another one tells which of the two was wrong.
+    One that is no further is ``seen``; when the register moves, it tells for how long it had stood still.
     """
 
     joules: float = 0.0
@@ -211,7 +212,7 @@ class Account:
     resets: int = 0
     last: Sample | None = None
     doubt: Sample | None = None
-    is_still: bool = False
+    seen: Sample | None = None
     source: str = ""
     rejected: int = 0
 
@@ -251,11 +252,14 @@ def count(account: Account, now: Sample, register: Register) -> Account:
         account = replace(account, doubt=None, rejected=account.rejected + 1)
     if len(steps) > 1:
         return _gone_on(account, now, uncovered=elapsed)
-    joules, awake = steps[0], elapsed - (now.asleep - last.asleep)
+    joules = steps[0]
     if not joules:
-        # It may not have been renewed yet.
-        is_still = account.is_still or awake > STILL_SECONDS
-        return _gone_on(account, now, uncovered=elapsed, is_still=True) if is_still else account
+        # Not renewed yet, or it stands still: when it moves, it tells.
+        return replace(account, seen=now)
+    seen, since = account.seen, last
+    if seen and seen.at - last.at > STILL_SECONDS and register.steps(last.value, now.value, now.at - seen.at):
+        since = seen
+    awake = now.at - since.at - (now.asleep - since.asleep)
     # Below what is always drawn, it stood still for some of the time, and nobody knows for how much.
     covered = awake if joules >= register.least * awake else 0.0
     return _gone_on(account, now, joules, covered, elapsed - covered)
@@ -277,13 +281,7 @@ def integrate(account: Account, now: Sample, gap: float) -> Account:
 
 
 def _gone_on(
-    account: Account,
-    now: Sample,
-    joules: float = 0.0,
-    covered: float = 0.0,
-    uncovered: float = 0.0,
-    *,
-    is_still: bool = False,
+    account: Account, now: Sample, joules: float = 0.0, covered: float = 0.0, uncovered: float = 0.0
 ) -> Account:
     return Account(
         account.joules + joules,
@@ -292,7 +290,7 @@ def _gone_on(
         account.resets,
         now,
         None,
-        is_still,
+        None,
         account.source,
         account.rejected,
     )
@@ -451,9 +449,9 @@ class Accounts:
 
 
 def _account(row: Iterable[Any]) -> Account:
-    joules, covered, uncovered, resets, last, doubt, is_still, source, *_ = row
+    joules, covered, uncovered, resets, last, doubt, seen, source, *_ = row
     joules, covered, uncovered, resets = map(_total, (joules, covered, uncovered, resets))
-    return Account(joules, covered, uncovered, int(resets), _sample(last), _sample(doubt), bool(is_still), str(source))
+    return Account(joules, covered, uncovered, int(resets), _sample(last), _sample(doubt), _sample(seen), str(source))
 
 
 def _total(value: Any) -> float:
@@ -706,4 +704,4 @@ def _is_counted(scope: Scope, key: _Key) -> bool:
 def _goes_on(account: Account, newest: float) -> bool:
     """Whether an account knows anything, and still moves when others of its scope do."""
     is_late = account.last is None or newest - account.last.at > STILL_SECONDS
-    return account.covered > 0 and not account.is_still and not is_late
+    return account.covered > 0 and not is_late

@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from spark_agent.agent.energy import (
     CHECK_SECONDS,
     GAP_SECONDS,
-    STILL_SECONDS,
     Account,
     Accounts,
     Energy,
@@ -355,12 +354,20 @@ def test_a_register(
     assert resets == account.resets
 
 
-def test_a_register_that_stands_still_covers_nothing() -> None:
-    """From the first look at which it stood still to the last; before that it may not have been renewed yet."""
+@pytest.mark.parametrize(
+    ("end", "joules", "covered", "uncovered"),
+    [
+        pytest.param(500.0, 400, 10, 0, id="it stands still: nobody knows yet"),
+        pytest.param(1900.0, 1800, 20, HOUR, id="it goes on from where it stood"),
+        pytest.param(500.0 + 505_400, 505_800, HOUR + 20, 0, id="it had counted on, and only was not told"),
+    ],
+)
+def test_a_register_that_stands_still(end: float, joules: float, covered: float, uncovered: float) -> None:
+    """What was in that time is known when it moves again."""
     frozen = [(float(at), 500.0) for at in range(0, 3601, 10)]
-    account = counted((-10.0, 100.0), *frozen, (3610.0, 1900.0))
-    assert (1800.0, 20.0, HOUR) == pytest.approx((account.joules, account.covered, account.uncovered))
-    assert counted((0.0, 1.0), *((float(at), 1.0) for at in range(1, int(STILL_SECONDS) + 1))).uncovered == 0
+    account = counted((-10.0, 100.0), *frozen, (3610.0, end))
+    assert (joules, covered, uncovered) == pytest.approx((account.joules, account.covered, account.uncovered))
+    assert 0 == account.resets
 
 
 def test_a_counter_that_does_not_wrap_steps_back_only_when_it_begins_anew() -> None:
@@ -410,7 +417,7 @@ def test_the_gap_limit_goes_with_the_beat() -> None:
     world, meter = World(), Meter()
     for seconds in (0.0, 10.0, 10.0, 50.0, 60.0):
         world.run(seconds)
-        note(meter, world.look(), BEAT)
+        note(meter, world.look(), 10.0)
     whole = energy(meter, Scope.CPU_GPU)
     assert (70.0, 60.0) == (whole.covered_seconds, whole.uncovered_seconds)
 
@@ -562,10 +569,10 @@ def test_what_is_kept_does_not_change_with_later_looks() -> None:
         {},
         {"moment": 5},
         {"moment": None, "accounts": None, "joints": []},
-        {"accounts": [["soc", "counted", -1.0, 0, 0, 0, None, None, False, ""]]},
-        {"accounts": [["soc", "counted", math.nan, 0, 0, 0, None, None, False, ""]]},
-        {"accounts": [["soc", "counted", 1.0, 0, 0, 0, [math.inf, 0, 0, 0, ""], None, False, ""]]},
-        {"accounts": [["the whole", "counted", 1.0, 0, 0, 0, None, None, False, ""]]},
+        {"accounts": [["soc", "counted", -1.0, 0, 0, 0, None, None, None, ""]]},
+        {"accounts": [["soc", "counted", math.nan, 0, 0, 0, None, None, None, ""]]},
+        {"accounts": [["soc", "counted", 1.0, 0, 0, 0, [math.inf, 0, 0, 0, ""], None, None, ""]]},
+        {"accounts": [["the whole", "counted", 1.0, 0, 0, 0, None, None, None, ""]]},
         {"accounts": [["soc"]]},
         {"moment": ["now", 0, None, None, None, 0, 0, 0]},
         {"joints": [["system", None, 0, [0, 0], [0, 0]]]},
