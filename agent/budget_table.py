@@ -19,6 +19,7 @@ class Basis(StrEnum):
     VENDOR = "vendor"
     MEASURED = "measured"
     PLANNED = "planned"
+    UNKNOWN = "unknown"
 
     @property
     def words(self) -> str:
@@ -30,6 +31,7 @@ _BASIS_WORDS: Final = {
     Basis.VENDOR: "NVIDIA says so",
     Basis.MEASURED: "owners measured it, on few machines",
     Basis.PLANNED: "for planning; not measured on a GB10",
+    Basis.UNKNOWN: "nobody has published it",
 }
 
 #: A lowest and a highest value.
@@ -165,8 +167,8 @@ PARTS: Final = (
         "LPDDR5X, 128 GB",
         None,
         None,
-        Basis.PLANNED,
-        "not known: the firmware's VDDQ channel reads 0, and whether the SoC's channel has it in it nobody has shown",
+        Basis.UNKNOWN,
+        "the firmware's VDDQ channel reads 0; whether the SoC's channel has it in it, or PL1, is not known either",
         is_rest=None,
     ),
     Part(
@@ -196,7 +198,7 @@ PARTS: Final = (
         "conversion loss",
         None,
         None,
-        Basis.PLANNED,
+        Basis.UNKNOWN,
         "5 to 10 % is usual; dc_input less sys_total shows that of this machine, 0.5 to 5 W for those who looked",
     ),
 )

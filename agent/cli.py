@@ -87,7 +87,11 @@ class Target:
         from spark_agent.agent import config
         from spark_agent.agent.budget import own_limits
 
-        return own_limits(config.load(config.Sources(self.settings, os.environ), config.POWER))
+        settings = config.load(config.Sources(self.settings, os.environ), config.POWER)
+        for warning in settings.warnings:
+            if warning.startswith(f"{config.PREFIX}{config.POWER.upper()}_"):
+                _complain(warning)
+        return own_limits(settings)
 
     def host(self, machine: "Machine | None") -> "Host":
         """Return the opened machine's host, or the live one."""

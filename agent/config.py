@@ -317,11 +317,11 @@ class Settings:
         ),
     ] = None
     power_soc_watts: Annotated[
-        float | None, _watts("soc", "What the SoC may draw by your own budget; PL1 binds all the same.", 120)
+        float | None, _watts("soc", "What the SoC may draw, by your own budget; PL1 stays in force.", 120)
     ] = None
     power_system_watts: Annotated[
         float | None,
-        _watts("system", "What the whole system may draw by your own budget; SysPL1 binds all the same.", 200),
+        _watts("system", "What the whole system may draw, by your own budget; SysPL1 stays in force.", 200),
     ] = None
     power_rest_watts: Annotated[
         float | None, _watts("rest", "What all but the SoC may draw, where that is not NVIDIA's 100 W.", 60)

@@ -26,6 +26,14 @@ from spark_agent.exporters.prometheus import DERIVED
 PAGE = Path(__file__).parent.parent / "docs" / "budget.md"
 #: The last line that people write.
 MARK = "<!-- From here on `make golden` writes what agent/budget_table.py says. -->\n"
+CAPS_NOTE = (
+    "The fallback is in force where the embedded controller has published no limit. "
+    "The ceiling is what a limit could be set to, and no operating limit."
+)
+SUM_NOTE = (
+    ", the highest with both cages and all three USB-C ports at their most at once; "
+    "only then does the allowance matter."
+)
 
 
 def watts(span: Span | None) -> str:
@@ -73,16 +81,13 @@ def reference() -> str:
             ),
             "\n## What the firmware enforces\n\n",
             table(("limit", "scope", "W", "fallback, W", "ceiling, W", "what"), caps),
-            f"\nSource: {CAPS_SOURCE}. The fallback is in force where the embedded controller has published no limit. "
-            "The ceiling is what a limit could be set to, and no operating limit.\n"
-            f"A limit has collapsed (`capped_low`) at or below {collapsed}.\n",
+            f"\nSource: {CAPS_SOURCE}. {CAPS_NOTE}\nA limit has collapsed (`capped_low`) at or below {collapsed}.\n",
             "\n## What was seen\n\n",
             table(("what", "W", "source"), ((row.what, watts(row.watts), row.source) for row in SEEN)),
             "\n## What its parts are said to draw\n\n",
             "Figures for planning, in W, of which the agent uses none for a verdict.\n\n",
             table(("part", "idle", "busy", "how sure", "source"), map(part_row, PARTS)),
-            f"\nWhat is known of the rest adds up to {watts(idle)} W idle and {watts(busy)} W busy, the latter with "
-            "both cages and all three USB-C ports at their most, which is more than the allowance.\n",
+            f"\nWhat is known of the rest adds up to {watts(idle)} W idle and {watts(busy)} W busy{SUM_NOTE}\n",
             "\n## Thresholds\n\n",
             table(("value", "what"), thresholds),
         )
@@ -123,7 +128,7 @@ def test_each_row_has_a_source() -> None:
 @pytest.mark.parametrize("part", PARTS, ids=lambda part: part.name)
 def test_a_span_is_one(part: Part) -> None:
     """The lower value first, never below nothing; busy is no less than idle; not known is neither 0 nor half known."""
-    assert (part.idle is None) == (part.busy is None)
+    assert (part.idle is None) == (part.busy is None) == (part.basis is Basis.UNKNOWN)
     if part.idle and part.busy:
         assert 0 <= part.idle[0] <= part.idle[1]
         assert 0 < part.busy[1]
