@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from spark_agent.agent.budget_table import CAPS, COLLAPSED_WATTS, RATINGS, REST
+from spark_agent.agent.budget_table import CAPS, RATINGS, REST
 from spark_agent.agent.power import Measured, Power, Unmeasured
 from spark_agent.agent.snapshot import Snapshot
 from spark_agent.collectors import Absence, Reading, Reason, Scope, gpu, immutable, platform
@@ -83,6 +83,8 @@ VENDOR_LIMITS: Final = tuple(
 
 #: The firmware's fallback where the embedded controller published no limits: 20 W for the SoC, 30 W for the system.
 FALLBACK_WATTS: Final = {cap.scope: cap.fallback for cap in CAPS}
+#: At or below this, a limit has collapsed: somewhat above the fallback, far below any use.
+COLLAPSED_WATTS: Final = {Scope.SOC: 30.0, Scope.SYSTEM: 40.0}
 
 AT_LIMIT: Final = 0.98
 NEAR_LIMIT: Final = 0.90

@@ -99,9 +99,6 @@ CAPS: Final = (
     Cap("syspl2", Scope.SYSTEM, "SysPL2 (system, short)", 244.0, 30.0, 300.0, "for a burst"),
 )
 
-#: At or below this, a limit has collapsed: somewhat above the fallback, far below any use.
-COLLAPSED_WATTS: Final = {Scope.SOC: 30.0, Scope.SYSTEM: 40.0}
-
 
 @dataclass(frozen=True, slots=True)
 class Seen:

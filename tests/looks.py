@@ -1,9 +1,11 @@
 """Looks, put together from what was found: for tests of what it means."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
-from spark_agent.agent.budget import Budget, judge
+from spark_agent.agent.budget import Budget, Limit, judge, own_limits
+from spark_agent.agent.config import Settings
 from spark_agent.agent.health import Finding, findings
 from spark_agent.agent.power import understand
 from spark_agent.agent.snapshot import Snapshot, Status, Visit
@@ -91,9 +93,14 @@ def found(
     return Snapshot("test", Origin.SYNTHETIC, "", 100.0, 1_800_000_000.0, tuple(visits))
 
 
-def judged(snapshot: Snapshot) -> Budget:
-    """Return the verdicts on a look."""
-    return judge(snapshot, understand(snapshot))
+def own(**watts: float) -> tuple[Limit, ...]:
+    """Return limits of the owner's, as the settings have them: adapter, soc, system, rest."""
+    return own_limits(replace(Settings(), **{f"power_{name}_watts": value for name, value in watts.items()}))
+
+
+def judged(snapshot: Snapshot, *limits: Limit) -> Budget:
+    """Return the verdicts on a look, by the owner's limits too."""
+    return judge(snapshot, understand(snapshot), own=limits)
 
 
 def told(snapshot: Snapshot) -> tuple[Finding, ...]:

@@ -10,7 +10,6 @@ from spark_agent.agent import budget, config
 from spark_agent.agent.budget_table import (
     CAPS,
     CAPS_SOURCE,
-    COLLAPSED_WATTS,
     PARTS,
     RATINGS,
     SEEN,
@@ -64,7 +63,7 @@ def reference() -> str:
         for cap in CAPS
     )
     idle, busy = rest_of_parts()
-    collapsed = ", ".join(f"{limit:g} W for the {scope.value}" for scope, limit in COLLAPSED_WATTS.items())
+    collapsed = ", ".join(f"{limit:g} W for the {scope.value}" for scope, limit in budget.COLLAPSED_WATTS.items())
     thresholds = (
         (f"{100 * budget.NEAR_LIMIT:g} %", "above it, near a limit"),
         (f"{100 * budget.AT_LIMIT:g} %", "from there on, at it"),
@@ -146,7 +145,7 @@ def test_what_is_not_known_stays_unknown() -> None:
 def test_the_rest_adds_up() -> None:
     """Each part once for each that there may be; none that is part of another, and not the SoC."""
     (low, high), (_, most) = rest_of_parts()
-    assert (5.2, 27.2) == (pytest.approx(low), pytest.approx(high))
+    assert pytest.approx((5.2, 27.2)) == (low, high)
     # ConnectX-7, two optics, 10 GbE, NVMe, three USB-C ports, Wi-Fi, fan.
     assert 25 + 2 * 9 + 6 + 12 + 3 * 15 + 3 + 6 == most
     (allowance,) = (row.watts for row in RATINGS if row.name == "rest")
@@ -166,4 +165,4 @@ def test_every_figure_is_one_that_a_limit_can_have() -> None:
     """Else the reading of it would be refused as impossible."""
     low, high = LIMIT.bounds
     for cap in CAPS:
-        assert low <= cap.fallback < COLLAPSED_WATTS[cap.scope] < cap.watts < cap.ceiling <= high
+        assert low <= cap.fallback < budget.COLLAPSED_WATTS[cap.scope] < cap.watts < cap.ceiling <= high
