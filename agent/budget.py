@@ -147,16 +147,15 @@ class Rest:
     limit: Limit | None
 
     @property
-    def share(self) -> float | None:
-        """How much of the limit that is, if there is one."""
-        return _share_of(self.limit, self.watts) if self.limit else None
+    def share(self) -> float:
+        """How much of the limit that is; nothing of none."""
+        return _share_of(self.limit, self.watts) if self.limit else 0.0
 
     @property
     def standing(self) -> Standing:
         """Where it stands."""
-        share = self.share or 0.0
-        over, near = Standing.OVER_BUDGET, Standing.NEAR_LIMIT
-        return over if share > 1 else near if share > NEAR_LIMIT else Standing.WITHIN
+        share = self.share
+        return Standing.OVER_BUDGET if share > 1 else Standing.NEAR_LIMIT if share > NEAR_LIMIT else Standing.WITHIN
 
     @property
     def brief(self) -> str:
@@ -169,7 +168,7 @@ class Rest:
         """How that is, with share, source and who says so."""
         if not self.limit:
             return f"{self.brief} ({self.source})"
-        return f"{self.brief}, {100 * (self.share or 0):.1f} % ({self.source}; {self.limit.words})"
+        return f"{self.brief}, {100 * self.share:.1f} % ({self.source}; {self.limit.words})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,12 +212,13 @@ def judge(
     limits = tuple(_limits(snapshot, own))
     unreadable = _unreadable(snapshot)
     rest = _rest(power, limits)
+    drawn = {limit.name: against for limit in limits if (against := _against(limit, power))}
     shares = {
         limit.name: _ratio(limit, against)
         for limit in limits
-        if (against := _against(limit, power)) and against.age <= _OF_NOW_SECONDS
+        if (against := drawn.get(limit.name)) and against.age <= _OF_NOW_SECONDS
     }
-    if isinstance(rest, Rest) and rest.share is not None and rest.age <= _OF_NOW_SECONDS:
+    if isinstance(rest, Rest) and rest.limit and rest.age <= _OF_NOW_SECONDS:
         shares[REST] = rest.share
     since = before.over_since if before else {}
     over_since = {name: since.get(name, snapshot.at) for name, share in shares.items() if share > 1}
@@ -227,13 +227,13 @@ def judge(
     past = {
         scope: _Past(before.verdicts[scope].standing if before else None, over) for scope in ("system", "soc", "gpu")
     }
-    system = _verdict(Scope.SYSTEM, power, limits, unreadable, past["system"])
+    system = _verdict(Scope.SYSTEM, power, limits, drawn, unreadable, past["system"])
     verdicts = {
         "system": _with_rest(system, rest),
-        "soc": _verdict(Scope.SOC, power, limits, unreadable, past["soc"]),
-        "gpu": _gpu_verdict(power, limits, unreadable, past["gpu"]),
+        "soc": _verdict(Scope.SOC, power, limits, drawn, unreadable, past["soc"]),
+        "gpu": _gpu_verdict(power, limits, drawn, unreadable, past["gpu"]),
     }
-    headroom = _headroom(power, limits, unreadable)
+    headroom = _headroom(power, limits, drawn, unreadable)
     return Budget(limits, headroom, verdicts, unreadable, shares, over_since, rest)
 
 
@@ -318,6 +318,9 @@ def _against(limit: Limit, power: Power) -> Measured | None:
     return known and power.averages.get(_AVERAGED_AS.get(limit.name, limit.name), known)
 
 
+#: What is drawn of each limit, by its name: a reading of the limit's own scope.
+_Drawn = Mapping[str, Measured]
+
 #: The parts of a whole that are measured by themselves, the next first.
 _PARTS: Final[Mapping[str, tuple[Scope, ...]]] = {
     Scope.DC_INPUT: (Scope.SYSTEM, Scope.SOC),
@@ -380,7 +383,9 @@ def _in_force(limits: Iterable[Limit], unreadable: Mapping[str, Absence]) -> lis
 _BINDING: Final = frozenset({Scope.SOC, Scope.SYSTEM, Scope.DC_INPUT})
 
 
-def _headroom(power: Power, limits: tuple[Limit, ...], unreadable: Mapping[str, Absence]) -> Headroom | Unmeasured:
+def _headroom(
+    power: Power, limits: tuple[Limit, ...], drawn: _Drawn, unreadable: Mapping[str, Absence]
+) -> Headroom | Unmeasured:
     of_machine = [limit for limit in _in_force(limits, unreadable) if limit.scope in _BINDING]
     if unread := set(unreadable) - {limit.name for limit in limits}:
         names = ", ".join(_LIMIT_TITLES[name] for name in sorted(unread))
@@ -390,16 +395,15 @@ def _headroom(power: Power, limits: tuple[Limit, ...], unreadable: Mapping[str, 
     rooms = [
         Headroom(limit.watts - against.value, limit, against)
         for limit in of_machine
-        if (against := _against(limit, power))
+        if (against := drawn.get(limit.name))
     ]
     # The SoC's limit is the first to bind, at about 170 W of the adapter's 240: without it, any figure is too high.
     if not any(room.limit.scope == Scope.SOC for room in rooms):
         return Unmeasured(_why_not_known(power, Scope.SOC), _WITHOUT_SOC)
     least = min(rooms, key=lambda room: room.watts)
-    measured = {room.limit.name for room in rooms}
     for limit in of_machine:
         # Of a whole that is not measured its part is known: a weak adapter may have less left than any other limit.
-        part = None if limit.name in measured else _at_least(limit, power)
+        part = None if limit.name in drawn else _at_least(limit, power)
         if part and limit.watts - part.value < least.watts:
             left = f"{limit.watts:g} W less {part.value:.1f} ({part.source}) leave {limit.watts - part.value:.1f} W"
             why = f"{limit.title} binds first, and what is drawn of it is not measured; at the most, {left}"
@@ -416,7 +420,12 @@ def _why_not_known(power: Power, scope: Scope) -> Reason:
 
 
 def _verdict(
-    scope: Scope, power: Power, limits: tuple[Limit, ...], unreadable: Mapping[str, Absence], past: _Past
+    scope: Scope,
+    power: Power,
+    limits: tuple[Limit, ...],
+    drawn: _Drawn,
+    unreadable: Mapping[str, Absence],
+    past: _Past,
 ) -> Verdict:
     known = _known(power, scope)
     if isinstance(known, Unmeasured):
@@ -426,20 +435,19 @@ def _verdict(
     if held := _held_low(scope, limits, unreadable):
         return replace(held, evidence=(*held.evidence, _drawn(known)))
     own = [limit for limit in _in_force(limits, unreadable) if limit.scope == scope]
-    compared = [(limit, against) for limit in own if (against := _against(limit, power))]
+    compared = [(limit, against) for limit in own if (against := drawn.get(limit.name))]
     if scope is Scope.SYSTEM:
         entering = [limit for limit in limits if limit.scope == Scope.DC_INPUT]
-        compared += [(limit, against) for limit in entering if (against := _entering(power, limit, past))]
+        compared += [
+            (limit, against)
+            for limit in entering
+            if (against := drawn.get(limit.name) or _near_by_a_part(limit, power, past))
+        ]
     return _compared(compared, past)
 
 
-def _entering(power: Power, limit: Limit, past: _Past) -> Measured | None:
-    """Return what enters the board; where that is not measured, the system if it alone is near the limit.
-
-    Further below it proves nothing.
-    """
-    if entering := _against(limit, power):
-        return entering
+def _near_by_a_part(limit: Limit, power: Power, past: _Past) -> Measured | None:
+    """Return what a part draws of what the adapter gives, if that alone is near its limit; below it proves nothing."""
     part = _at_least(limit, power)
     return part if part and _ratio(limit, part) > _threshold(Standing.NEAR_LIMIT, NEAR_LIMIT, past) else None
 
@@ -568,7 +576,9 @@ def _share(limit: Limit, against: Measured) -> str:
     return f"{limit.title}, {at_least}{against.value:.1f} of {limit.watts:g} W"
 
 
-def _gpu_verdict(power: Power, limits: tuple[Limit, ...], unreadable: Mapping[str, Absence], past: _Past) -> Verdict:
+def _gpu_verdict(
+    power: Power, limits: tuple[Limit, ...], drawn: _Drawn, unreadable: Mapping[str, Absence], past: _Past
+) -> Verdict:
     both = power.scopes[Scope.GPU_RAIL], power.scopes[Scope.GPU_NVML]
     known = [one for one in both if isinstance(one, Measured)]
     unknown = [one for one in both if isinstance(one, Unmeasured)]
@@ -578,11 +588,11 @@ def _gpu_verdict(power: Power, limits: tuple[Limit, ...], unreadable: Mapping[st
         return _without(next((one for one in unknown if one.reason.is_fault), unknown[-1]))
     if all(one.age > STALE_SECONDS for one in known):
         return _stale(known[0])
-    if own := [(limit, one) for limit in limits if limit.scope == Scope.GPU_NVML and (one := _against(limit, power))]:
+    if own := [(limit, one) for limit in limits if limit.scope == Scope.GPU_NVML and (one := drawn.get(limit.name))]:
         return _compared(own, past)
-    drawn = tuple(_drawn(one) for one in known)
+    now = tuple(_drawn(one) for one in known)
     if held := _held_low(Scope.SOC, limits, unreadable):
-        return replace(held, reason=f"it shares the SoC's limit: {held.reason}", evidence=(*held.evidence, *drawn))
+        return replace(held, reason=f"it shares the SoC's limit: {held.reason}", evidence=(*held.evidence, *now))
     if any(limit.scope == Scope.SOC for limit in limits):
-        return Verdict(Standing.WITHIN, "it has no limit of its own; the SoC's limit holds for both", drawn)
-    return Verdict(Standing.WITHIN, _NO_LIMIT, drawn)
+        return Verdict(Standing.WITHIN, "it has no limit of its own; the SoC's limit holds for both", now)
+    return Verdict(Standing.WITHIN, _NO_LIMIT, now)

@@ -542,6 +542,8 @@ def _from_file(named: Path | None, group: str | None, problems: list[str]) -> tu
         if named is None:
             return None, {}
         raise ConfigError(f"{path}: {error.strerror}") from None
+    except PermissionError as error:
+        raise ConfigError(f"{path}: {error.strerror}; let everybody read it, for whoever looks judges by it") from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     if len(content) > MAX_FILE_BYTES:

@@ -1,7 +1,6 @@
 """Looks, put together from what was found: for tests of what it means."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 from spark_agent.agent.budget import Budget, Limit, judge, own_limits
@@ -93,9 +92,13 @@ def found(
     return Snapshot("test", Origin.SYNTHETIC, "", 100.0, 1_800_000_000.0, tuple(visits))
 
 
-def own(**watts: float) -> tuple[Limit, ...]:
-    """Return limits of the owner's, as the settings have them: adapter, soc, system, rest."""
-    return own_limits(replace(Settings(), **{f"power_{name}_watts": value for name, value in watts.items()}))
+def own(
+    adapter: float | None = None, soc: float | None = None, system: float | None = None, rest: float | None = None
+) -> tuple[Limit, ...]:
+    """Return limits of the owner's, as the settings have them."""
+    return own_limits(
+        Settings(power_adapter_watts=adapter, power_soc_watts=soc, power_system_watts=system, power_rest_watts=rest)
+    )
 
 
 def judged(snapshot: Snapshot, *limits: Limit) -> Budget:

@@ -730,7 +730,7 @@ class TestRest:
         """On another machine nothing is allowed or forbidden."""
         rest = _judge(OTHER, *watts(system=170, soc=40)).rest
         assert isinstance(rest, Rest)
-        assert (None, Standing.WITHIN) == (rest.share, rest.standing)
+        assert (None, Standing.WITHIN) == (rest.limit, rest.standing)
         assert "all but the SoC, 130.0 W (spbm system − spbm soc)" == rest.told
 
     @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Settings: each from four places, in one order; what is wrong is told with its place and what is valid."""
 
+import errno
 import io
 import json
 import logging
@@ -213,6 +214,17 @@ def test_a_default_file_that_cannot_be_read_is_an_error(nowhere: Path) -> None:
     nowhere.mkdir(parents=True)
     with pytest.raises(ConfigError, match=f"^{nowhere}: Is a directory$"):
         load(Sources())
+
+
+def test_a_file_that_one_may_not_read_is_an_error(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verdicts by other limits than the daemon's would be wrong; faked, as root may read anything."""
+
+    def refuse_to_open(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "open", refuse_to_open)
+    with pytest.raises(ConfigError, match=f"^{nowhere}: Permission denied; let everybody read it"):
+        load(Sources(), config.POWER)
 
 
 def test_a_list_in_the_environment_has_commas() -> None:
