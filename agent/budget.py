@@ -1,17 +1,22 @@
 """The power budget: limits, headroom, and the verdict on each scope. No I/O, no clock.
 
-Limits are read before they are assumed, and a reading is only ever held against a limit of its own scope.
+Limits are read before they are assumed, and a reading is only ever held against a limit of its own scope; but what a
+part draws, its whole draws at the least. The figures are those of `budget_table`.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from spark_agent.agent.budget_table import CAPS, RATINGS, REST
 from spark_agent.agent.power import Measured, Power, Unmeasured
 from spark_agent.agent.snapshot import Snapshot
 from spark_agent.collectors import Absence, Reading, Reason, Scope, gpu, immutable, platform
 from spark_agent.collectors._power import CEILING, FLOOR, LIMIT, PUBLISHED
+
+if TYPE_CHECKING:
+    from spark_agent.agent.config import Settings
 
 
 class LimitOrigin(StrEnum):
@@ -52,30 +57,33 @@ class Limit:
     @property
     def title(self) -> str:
         """What it is called where a person reads it."""
-        return _LIMIT_TITLES.get(self.name, self.name)
+        return (_SET_TITLES if self.is_set else _LIMIT_TITLES).get(self.name, self.name)
+
+    @property
+    def words(self) -> str:
+        """Who says so, in words."""
+        return "limit from the settings" if self.is_set else self.origin.words
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the owner said so in the agent's settings: the firmware knows nothing of it."""
+        return self.origin is LimitOrigin.USER and self.name not in _FIRMWARE_LIMITS
 
 
-_LIMIT_TITLES: Final = {
-    "pl1": "PL1 (SoC, sustained)",
-    "pl2": "PL2 (SoC, short)",
-    "syspl1": "SysPL1 (system, sustained)",
-    "syspl2": "SysPL2 (system, short)",
-    "soc_tdp": "SoC TDP",
-    "nvml": "the GPU's own",
-}
+#: What the firmware enforces, and nobody else can raise from here.
+_FIRMWARE_LIMITS: Final = {cap.name: cap.scope for cap in CAPS}
 
-_VENDOR_PAGE: Final = "NVIDIA, DGX Spark User Guide, Hardware Overview (docs.nvidia.com/dgx/dgx-spark/hardware.html)"
+_LIMIT_TITLES: Final = {row.name: row.title for row in (*CAPS, *RATINGS)} | {"nvml": "the GPU's own"}
+_SET_TITLES: Final = _LIMIT_TITLES | {"soc_tdp": "SoC (as set)", "system": "system (as set)"}
 
-#: What NVIDIA says a Spark may draw, used where the firmware does not say.
-VENDOR_LIMITS: Final = (
-    Limit("adapter", Scope.DC_INPUT, 240.0, LimitOrigin.VENDOR_DOC, _VENDOR_PAGE),
-    Limit("soc_tdp", Scope.SOC, 140.0, LimitOrigin.VENDOR_DOC, _VENDOR_PAGE),
-    Limit("rest", "rest", 100.0, LimitOrigin.VENDOR_DOC, _VENDOR_PAGE),
+#: What NVIDIA says a Spark may draw, used where neither the firmware nor the owner says.
+VENDOR_LIMITS: Final = tuple(
+    Limit(row.name, row.scope, row.watts, LimitOrigin.VENDOR_DOC, row.source) for row in RATINGS
 )
 
 #: The firmware's fallback where the embedded controller published no limits: 20 W for the SoC, 30 W for the system.
-FALLBACK_WATTS: Final = {Scope.SOC: 20.0, Scope.SYSTEM: 30.0}
-#: At or below this, a limit has collapsed.
+FALLBACK_WATTS: Final = {cap.scope: cap.fallback for cap in CAPS}
+#: At or below this, a limit has collapsed: somewhat above the fallback, far below any use.
 COLLAPSED_WATTS: Final = {Scope.SOC: 30.0, Scope.SYSTEM: 40.0}
 
 AT_LIMIT: Final = 0.98
@@ -86,6 +94,8 @@ HYSTERESIS: Final = 0.02
 OVER_SECONDS: Final = 30.0
 #: What is older is not counted as time spent at a limit.
 _OF_NOW_SECONDS: Final = 5.0
+#: Two readings that are further apart than this are not of one look.
+_ONE_LOOK_SECONDS: Final = 1.0
 #: No verdict looks back further than this, so an older reading supports none.
 STALE_SECONDS: Final = 30.0
 
@@ -124,12 +134,49 @@ class Headroom:
     against: Measured
 
 
+_NOT_ASKED: Final = Unmeasured(Reason.NOT_ASKED, "")
+
+
+@immutable
+class Rest:
+    """What the system draws besides its SoC, in watts, and the limit that it has; nothing enforces that one."""
+
+    watts: float
+    source: str
+    age: float
+    limit: Limit | None
+
+    @property
+    def share(self) -> float:
+        """How much of the limit that is; nothing of none."""
+        return _share_of(self.limit, self.watts) if self.limit else 0.0
+
+    @property
+    def standing(self) -> Standing:
+        """Where it stands."""
+        share = self.share
+        return Standing.OVER_BUDGET if share > 1 else Standing.NEAR_LIMIT if share > NEAR_LIMIT else Standing.WITHIN
+
+    @property
+    def brief(self) -> str:
+        """How that is, in a few words."""
+        limit = f" of {self.limit.watts:g} W, which nothing enforces" if self.limit else " W"
+        return f"all but the SoC, {self.watts:.1f}{limit}"
+
+    @property
+    def told(self) -> str:
+        """How that is, with share, source and who says so."""
+        if not self.limit:
+            return f"{self.brief} ({self.source})"
+        return f"{self.brief}, {100 * self.share:.1f} % ({self.source}; {self.limit.words})"
+
+
 @dataclass(frozen=True, slots=True)
 class Budget:
     """Limits, headroom and verdicts of one look; ``unreadable`` says which limits have a channel but no value.
 
     ``shares`` says how much of each limit is drawn, by its name, and ``over_since`` since when a limit has been
-    exceeded, in seconds of the machine's clock.
+    exceeded, in seconds of the machine's clock. ``rest`` is what the system draws besides its SoC.
     """
 
     limits: tuple[Limit, ...]
@@ -138,6 +185,7 @@ class Budget:
     unreadable: Mapping[str, Absence] = field(default_factory=dict)
     shares: Mapping[str, float] = field(default_factory=dict)
     over_since: Mapping[str, float] = field(default_factory=dict)
+    rest: Rest | Unmeasured = _NOT_ASKED
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,18 +196,30 @@ class _Past:
     over: frozenset[str]
 
 
-def judge(snapshot: Snapshot, power: Power, before: Budget | None = None, *, watching: bool = False) -> Budget:
+def judge(
+    snapshot: Snapshot,
+    power: Power,
+    before: Budget | None = None,
+    *,
+    watching: bool = False,
+    own: Sequence[Limit] = (),
+) -> Budget:
     """Hold the power that was read against the limits of the same scope.
 
-    One look judges the moment. Who is ``watching``, look after look, gives the budget of the look before.
+    One look judges the moment. Who is ``watching``, look after look, gives the budget of the look before. ``own`` are
+    the limits that the owner has set (`own_limits`).
     """
-    limits = tuple(_limits(snapshot))
+    limits = tuple(_limits(snapshot, own))
     unreadable = _unreadable(snapshot)
+    rest = _rest(power, limits)
+    drawn = {limit.name: against for limit in limits if (against := _against(limit, power))}
     shares = {
         limit.name: _ratio(limit, against)
         for limit in limits
-        if (against := _against(limit, power)) and against.age <= _OF_NOW_SECONDS
+        if (against := drawn.get(limit.name)) and against.age <= _OF_NOW_SECONDS
     }
+    if isinstance(rest, Rest) and rest.limit and rest.age <= _OF_NOW_SECONDS:
+        shares[REST] = rest.share
     since = before.over_since if before else {}
     over_since = {name: since.get(name, snapshot.at) for name, share in shares.items() if share > 1}
     patience = OVER_SECONDS if watching else 0.0
@@ -167,24 +227,35 @@ def judge(snapshot: Snapshot, power: Power, before: Budget | None = None, *, wat
     past = {
         scope: _Past(before.verdicts[scope].standing if before else None, over) for scope in ("system", "soc", "gpu")
     }
+    system = _verdict(Scope.SYSTEM, power, limits, drawn, unreadable, past["system"])
     verdicts = {
-        "system": _verdict(Scope.SYSTEM, power, limits, unreadable, past["system"]),
-        "soc": _verdict(Scope.SOC, power, limits, unreadable, past["soc"]),
-        "gpu": _gpu_verdict(power, limits, unreadable, past["gpu"]),
+        "system": _with_rest(system, rest),
+        "soc": _verdict(Scope.SOC, power, limits, drawn, unreadable, past["soc"]),
+        "gpu": _gpu_verdict(power, limits, drawn, unreadable, past["gpu"]),
     }
-    headroom = _headroom(power, limits, unreadable)
-    return Budget(limits, headroom, verdicts, unreadable, shares, over_since)
+    headroom = _headroom(power, limits, drawn, unreadable)
+    return Budget(limits, headroom, verdicts, unreadable, shares, over_since, rest)
 
 
-_FIRMWARE_LIMITS: Final = {
-    "pl1": Scope.SOC,
-    "pl2": Scope.SOC,
-    "syspl1": Scope.SYSTEM,
-    "syspl2": Scope.SYSTEM,
-}
+def own_limits(settings: "Settings") -> tuple[Limit, ...]:
+    """Return the limits that the owner has set, each with where.
+
+    They take the place of NVIDIA's figure of the same name. What the firmware enforces stays beside them.
+    """
+    watts = {
+        ("adapter", Scope.DC_INPUT, "power.adapter-watts"): settings.power_adapter_watts,
+        ("soc_tdp", Scope.SOC, "power.soc-watts"): settings.power_soc_watts,
+        (REST, REST, "power.rest-watts"): settings.power_rest_watts,
+        ("system", Scope.SYSTEM, "power.system-watts"): settings.power_system_watts,
+    }
+    return tuple(
+        Limit(name, scope, value, LimitOrigin.USER, settings.origin_of(setting))
+        for (name, scope, setting), value in watts.items()
+        if value is not None
+    )
 
 
-def _limits(snapshot: Snapshot) -> Iterator[Limit]:
+def _limits(snapshot: Snapshot, own: Iterable[Limit]) -> Iterator[Limit]:
     for name, scope in _FIRMWARE_LIMITS.items():
         if reading := snapshot.reading(LIMIT, scope, name):
             ceiling, floor, published = (
@@ -198,8 +269,11 @@ def _limits(snapshot: Snapshot) -> Iterator[Limit]:
         total = sum(reading.value for reading in readings)
         source = f"nvml {gpu.LIMIT.source}" + (f", sum of {len(readings)} GPUs" if len(readings) > 1 else "")
         yield Limit("nvml", Scope.GPU_NVML, total, LimitOrigin.DRIVER, source)
+    said = {limit.name: limit for limit in own}
     if snapshot.fact(platform.IS_SPARK) is True:
-        yield from VENDOR_LIMITS
+        for limit in VENDOR_LIMITS:
+            yield said.pop(limit.name, limit)
+    yield from said.values()
 
 
 def _watts(reading: Reading | None) -> float | None:
@@ -226,28 +300,93 @@ def _known(power: Power, scope: Scope) -> Measured | Unmeasured:
     return next((average for average in power.averages.values() if average.scope is scope), known)
 
 
+def _fresh(power: Power, scope: Scope) -> Measured | None:
+    known = _known(power, scope)
+    return known if isinstance(known, Measured) and known.age <= STALE_SECONDS else None
+
+
 _SCOPES: Final[Mapping[str, Scope]] = {scope.value: scope for scope in Scope}
+
+#: Whose average a limit is held against that the firmware does not know: the sustained one of its scope.
+_AVERAGED_AS: Final = {"soc_tdp": "pl1", "system": "syspl1"}
 
 
 def _against(limit: Limit, power: Power) -> Measured | None:
     """Return the reading that a limit binds: the firmware's own average where there is one, or the scope's power."""
     scope = _SCOPES.get(limit.scope)
-    if scope is None:
-        return None
-    known = _known(power, scope)
-    if isinstance(known, Unmeasured) or known.age > STALE_SECONDS:
-        return None
-    return power.averages.get(limit.name, known)
+    known = _fresh(power, scope) if scope else None
+    return known and power.averages.get(_AVERAGED_AS.get(limit.name, limit.name), known)
+
+
+#: What is drawn of each limit, by its name: a reading of the limit's own scope.
+_Drawn = Mapping[str, Measured]
+
+#: The parts of a whole that are measured by themselves, the next first.
+_PARTS: Final[Mapping[str, tuple[Scope, ...]]] = {
+    Scope.DC_INPUT: (Scope.SYSTEM, Scope.SOC),
+    Scope.SYSTEM: (Scope.SOC,),
+}
+
+
+def _at_least(limit: Limit, power: Power) -> Measured | None:
+    """Return what is surely drawn of a limit whose own scope is not measured: what a part of it draws."""
+    return next((part for scope in _PARTS.get(limit.scope, ()) if (part := _fresh(power, scope))), None)
+
+
+def _rest(power: Power, limits: Iterable[Limit]) -> Rest | Unmeasured:
+    """Return what the system draws besides its SoC: of two readings of one look, or why there are none."""
+    system, soc = power.scopes[Scope.SYSTEM], power.scopes[Scope.SOC]
+    if isinstance(system, Unmeasured):
+        return system
+    if isinstance(soc, Unmeasured):
+        return soc
+    if abs(system.age - soc.age) > _ONE_LOOK_SECONDS:
+        return Unmeasured(Reason.NO_DATA, "system and SoC were not read in one look")
+    if system.value < soc.value:
+        why = f"{soc.source} reads {soc.value:.1f} W, more than {system.source} with {system.value:.1f} W"
+        return Unmeasured(Reason.IMPOSSIBLE, why)
+    limit = next((limit for limit in limits if limit.name == REST), None)
+    source = f"{system.source} − {soc.source}"
+    return Rest(round(system.value - soc.value, 6), source, max(system.age, soc.age), limit)
+
+
+def _with_rest(verdict: Verdict, rest: Rest | Unmeasured) -> Verdict:
+    """Add to the evidence that the rest is near what is allowed for it, or above. It decides nothing: see the docs."""
+    if isinstance(rest, Unmeasured) or rest.standing is Standing.WITHIN or rest.age > STALE_SECONDS:
+        return verdict
+    return replace(verdict, evidence=(*verdict.evidence, rest.told))
+
+
+def crowded(budget: Budget) -> tuple[str, ...]:
+    """Say where the SoC is at its limit and the rest draws more than then is left for it; nothing where it is not so.
+
+    Left is what SysPL1 has above PL1: 91 W of 231, where the firmware has its usual limits.
+    """
+    rest, soc = budget.rest, budget.verdicts["soc"]
+    if isinstance(rest, Unmeasured) or rest.age > STALE_SECONDS or soc.standing is not Standing.AT_LIMIT:
+        return ()
+    watts = {cap.name: cap.watts for cap in CAPS} | {limit.name: limit.watts for limit in budget.limits}
+    left = watts["syspl1"] - watts["pl1"]
+    if rest.watts <= left:
+        return ()
+    why = f"with the SoC at PL1, {watts['pl1']:g} W, SysPL1 leaves {left:g} of {watts['syspl1']:g} W for the rest"
+    return soc.reason, f"all but the SoC draws {rest.watts:.1f} W ({rest.source})", why
 
 
 def _in_force(limits: Iterable[Limit], unreadable: Mapping[str, Absence]) -> list[Limit]:
     """Leave out NVIDIA's figure for the SoC where the firmware has one of its own, known or not."""
     names = {limit.name for limit in limits} | set(unreadable)
-    return [limit for limit in limits if limit.name != "soc_tdp" or "pl1" not in names]
+    return [limit for limit in limits if limit.name != "soc_tdp" or limit.is_set or "pl1" not in names]
 
 
-def _headroom(power: Power, limits: tuple[Limit, ...], unreadable: Mapping[str, Absence]) -> Headroom | Unmeasured:
-    of_machine = [limit for limit in _in_force(limits, unreadable) if limit.scope != Scope.GPU_NVML]
+#: Scopes whose limits bind the machine. That of the rest binds nothing, and that of a GPU the GPU alone.
+_BINDING: Final = frozenset({Scope.SOC, Scope.SYSTEM, Scope.DC_INPUT})
+
+
+def _headroom(
+    power: Power, limits: tuple[Limit, ...], drawn: _Drawn, unreadable: Mapping[str, Absence]
+) -> Headroom | Unmeasured:
+    of_machine = [limit for limit in _in_force(limits, unreadable) if limit.scope in _BINDING]
     if unread := set(unreadable) - {limit.name for limit in limits}:
         names = ", ".join(_LIMIT_TITLES[name] for name in sorted(unread))
         return Unmeasured(Reason.NO_DATA, f"which limit binds first is not known, for these cannot be read: {names}")
@@ -256,18 +395,37 @@ def _headroom(power: Power, limits: tuple[Limit, ...], unreadable: Mapping[str, 
     rooms = [
         Headroom(limit.watts - against.value, limit, against)
         for limit in of_machine
-        if (against := _against(limit, power))
+        if (against := drawn.get(limit.name))
     ]
     # The SoC's limit is the first to bind, at about 170 W of the adapter's 240: without it, any figure is too high.
     if not any(room.limit.scope == Scope.SOC for room in rooms):
-        soc = power.scopes[Scope.SOC]
-        reason = soc.reason if isinstance(soc, Unmeasured) else Reason.NO_DATA
-        return Unmeasured(reason, "the SoC's limit is the first to bind, and what the SoC draws is not known")
-    return min(rooms, key=lambda room: room.watts)
+        return Unmeasured(_why_not_known(power, Scope.SOC), _WITHOUT_SOC)
+    least = min(rooms, key=lambda room: room.watts)
+    for limit in of_machine:
+        # Of a whole that is not measured its part is known: a weak adapter may have less left than any other limit.
+        part = None if limit.name in drawn else _at_least(limit, power)
+        if part and limit.watts - part.value < least.watts:
+            left = f"{limit.watts:g} W less {part.value:.1f} ({part.source}) leave {limit.watts - part.value:.1f} W"
+            why = f"{limit.title} binds first, and what is drawn of it is not measured; at the most, {left}"
+            return Unmeasured(_why_not_known(power, Scope(limit.scope)), why)
+    return least
+
+
+_WITHOUT_SOC: Final = "the SoC's limit is the first to bind, and what the SoC draws is not known"
+
+
+def _why_not_known(power: Power, scope: Scope) -> Reason:
+    known = power.scopes[scope]
+    return known.reason if isinstance(known, Unmeasured) else Reason.NO_DATA
 
 
 def _verdict(
-    scope: Scope, power: Power, limits: tuple[Limit, ...], unreadable: Mapping[str, Absence], past: _Past
+    scope: Scope,
+    power: Power,
+    limits: tuple[Limit, ...],
+    drawn: _Drawn,
+    unreadable: Mapping[str, Absence],
+    past: _Past,
 ) -> Verdict:
     known = _known(power, scope)
     if isinstance(known, Unmeasured):
@@ -277,19 +435,21 @@ def _verdict(
     if held := _held_low(scope, limits, unreadable):
         return replace(held, evidence=(*held.evidence, _drawn(known)))
     own = [limit for limit in _in_force(limits, unreadable) if limit.scope == scope]
-    compared = [(limit, against) for limit in own if (against := _against(limit, power))]
+    compared = [(limit, against) for limit in own if (against := drawn.get(limit.name))]
     if scope is Scope.SYSTEM:
         entering = [limit for limit in limits if limit.scope == Scope.DC_INPUT]
-        compared += [(limit, against) for limit in entering if (against := _entering(power, limit))]
+        compared += [
+            (limit, against)
+            for limit in entering
+            if (against := drawn.get(limit.name) or _near_by_a_part(limit, power, past))
+        ]
     return _compared(compared, past)
 
 
-def _entering(power: Power, limit: Limit) -> Measured | None:
-    """Return what enters the board; where that is not measured, the system if it alone is above the limit."""
-    entering, system = power.scopes[Scope.DC_INPUT], power.scopes[Scope.SYSTEM]
-    if isinstance(entering, Measured):
-        return entering
-    return system if isinstance(system, Measured) and system.value > limit.watts else None
+def _near_by_a_part(limit: Limit, power: Power, past: _Past) -> Measured | None:
+    """Return what a part draws of what the adapter gives, if that alone is near its limit; below it proves nothing."""
+    part = _at_least(limit, power)
+    return part if part and _ratio(limit, part) > _threshold(Standing.NEAR_LIMIT, NEAR_LIMIT, past) else None
 
 
 def _stale(known: Measured) -> Verdict:
@@ -327,7 +487,9 @@ def _told(name: str, why: Absence) -> str:
 
 def _held_low(scope: Scope, limits: Iterable[Limit], unreadable: Mapping[str, Absence]) -> Verdict | None:
     """Say if the limits of a scope have collapsed, or are not to be had."""
-    low = [limit for limit in limits if limit.scope == scope and limit.watts <= COLLAPSED_WATTS[scope]]
+    # One that the owner has set for himself holds nothing down.
+    own = [limit for limit in limits if limit.scope == scope and not limit.is_set]
+    low = [limit for limit in own if limit.watts <= COLLAPSED_WATTS[scope]]
     lost = {name: why for name, why in unreadable.items() if _FIRMWARE_LIMITS[name] is scope}
     unpublished = any(why.reason is Reason.NO_DATA for why in lost.values())
     evidence = (
@@ -354,8 +516,12 @@ def _held_low(scope: Scope, limits: Iterable[Limit], unreadable: Mapping[str, Ab
 
 
 def _ratio(limit: Limit, against: Measured) -> float:
+    return _share_of(limit, against.value)
+
+
+def _share_of(limit: Limit, watts: float) -> float:
     # Rounded, so that 137.2 of 140 W are 98 %.
-    return round(against.value / limit.watts, 6)
+    return round(watts / limit.watts, 6)
 
 
 #: The standings that a threshold separates, the higher first.
@@ -376,16 +542,20 @@ def _compared(pairs: Iterable[tuple[Limit, Measured]], past: _Past) -> Verdict:
     if not ratios:
         return Verdict(Standing.WITHIN, _NO_LIMIT)
     evidence = tuple(
-        f"{_share(limit, against)}, {100 * ratio:.1f} % ({against.source}; {limit.origin.words})"
+        f"{_share(limit, against)}, {100 * ratio:.1f} % ({against.source}; {limit.words})"
         for ratio, limit, against in ratios
     )
+    at = _threshold(Standing.AT_LIMIT, AT_LIMIT, past)
+    near = _threshold(Standing.NEAR_LIMIT, NEAR_LIMIT, past)
+    for ratio, limit, against in ratios:
+        if _is_over(limit, ratio, past):
+            return Verdict(Standing.OVER_BUDGET, f"above its limit: {_share(limit, against)}", evidence)
+    for ratio, limit, against in ratios:
+        if ratio >= at and not _is_soc_as_set(limit):
+            return Verdict(Standing.AT_LIMIT, f"at its limit: {_share(limit, against)}", evidence)
     ratio, limit, against = ratios[0]
     told = _share(limit, against)
-    if any(_is_over(limit, ratio, past) for ratio, limit, _ in ratios):
-        return Verdict(Standing.OVER_BUDGET, f"above its limit: {told}", evidence)
-    if ratio >= _threshold(Standing.AT_LIMIT, AT_LIMIT, past):
-        return Verdict(Standing.AT_LIMIT, f"at its limit: {told}", evidence)
-    if ratio > _threshold(Standing.NEAR_LIMIT, NEAR_LIMIT, past):
+    if ratio > near:
         return Verdict(Standing.NEAR_LIMIT, f"near its limit: {told}", evidence)
     return Verdict(Standing.WITHIN, f"nearest limit: {told}", evidence)
 
@@ -393,14 +563,22 @@ def _compared(pairs: Iterable[tuple[Limit, Measured]], past: _Past) -> Verdict:
 def _is_over(limit: Limit, ratio: float, past: _Past) -> bool:
     if limit.scope == Scope.DC_INPUT:
         return ratio > _threshold(Standing.OVER_BUDGET, 1.0, past)
-    return limit.scope == Scope.SYSTEM and ratio > 1 and limit.name in past.over
+    return (limit.scope == Scope.SYSTEM or _is_soc_as_set(limit)) and ratio > 1 and limit.name in past.over
+
+
+def _is_soc_as_set(limit: Limit) -> bool:
+    # PL1 sets the SoC's pace, so that to be at it is no fault. Nothing enforces what the owner sets here.
+    return limit.scope == Scope.SOC and limit.is_set
 
 
 def _share(limit: Limit, against: Measured) -> str:
-    return f"{limit.title}, {against.value:.1f} of {limit.watts:g} W"
+    at_least = "" if against.scope == limit.scope else "at least "
+    return f"{limit.title}, {at_least}{against.value:.1f} of {limit.watts:g} W"
 
 
-def _gpu_verdict(power: Power, limits: tuple[Limit, ...], unreadable: Mapping[str, Absence], past: _Past) -> Verdict:
+def _gpu_verdict(
+    power: Power, limits: tuple[Limit, ...], drawn: _Drawn, unreadable: Mapping[str, Absence], past: _Past
+) -> Verdict:
     both = power.scopes[Scope.GPU_RAIL], power.scopes[Scope.GPU_NVML]
     known = [one for one in both if isinstance(one, Measured)]
     unknown = [one for one in both if isinstance(one, Unmeasured)]
@@ -410,11 +588,11 @@ def _gpu_verdict(power: Power, limits: tuple[Limit, ...], unreadable: Mapping[st
         return _without(next((one for one in unknown if one.reason.is_fault), unknown[-1]))
     if all(one.age > STALE_SECONDS for one in known):
         return _stale(known[0])
-    if own := [(limit, one) for limit in limits if limit.scope == Scope.GPU_NVML and (one := _against(limit, power))]:
+    if own := [(limit, one) for limit in limits if limit.scope == Scope.GPU_NVML and (one := drawn.get(limit.name))]:
         return _compared(own, past)
-    drawn = tuple(_drawn(one) for one in known)
+    now = tuple(_drawn(one) for one in known)
     if held := _held_low(Scope.SOC, limits, unreadable):
-        return replace(held, reason=f"it shares the SoC's limit: {held.reason}", evidence=(*held.evidence, *drawn))
+        return replace(held, reason=f"it shares the SoC's limit: {held.reason}", evidence=(*held.evidence, *now))
     if any(limit.scope == Scope.SOC for limit in limits):
-        return Verdict(Standing.WITHIN, "it has no limit of its own; the SoC's limit holds for both", drawn)
-    return Verdict(Standing.WITHIN, _NO_LIMIT, drawn)
+        return Verdict(Standing.WITHIN, "it has no limit of its own; the SoC's limit holds for both", now)
+    return Verdict(Standing.WITHIN, _NO_LIMIT, now)

@@ -20,6 +20,7 @@ from spark_agent.agent import BEAT_SECONDS, __version__
 
 if TYPE_CHECKING:
     from spark_agent.agent.blackbox import Recording
+    from spark_agent.agent.budget import Limit
     from spark_agent.agent.machine import Machine
     from spark_agent.agent.report import Report
     from spark_agent.agent.service import Place, Step
@@ -31,18 +32,22 @@ CONFIG: Final = 78
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 
-#: The commands that read the settings.
-CONFIGURED: Final = ("serve",)
+#: The commands that read the settings: all of them, or those on power (`Target.own_limits`).
+CONFIGURED: Final = ("serve", "snapshot")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The machine that a command looks at, and up to which second of its timeline it is played before."""
+    """The machine that a command looks at, and up to which second of its timeline it is played before.
+
+    ``settings`` is the file that ``--config`` names.
+    """
 
     machine: Path | None
     demo: str | None
     at: float | None
     interval: float
+    settings: Path | None = None
 
     def must_be_live(self, why: str) -> None:
         """Refuse a machine named before a command that would not look at it."""
@@ -69,10 +74,24 @@ class Target:
         from spark_agent.agent.sampler import play
         from spark_agent.agent.snapshot import look
 
-        machine = self.open()
+        own, machine = self.own_limits(), self.open()
         if machine and self.at is not None:
-            return play(machine, collectors, self.at, self.interval)
-        return report(look(self.host(machine), collectors))
+            return play(machine, collectors, self.at, self.interval, own)
+        return report(look(self.host(machine), collectors), own=own)
+
+    def own_limits(self) -> "tuple[Limit, ...]":
+        """Return the power limits that the owner has set, in file or environment; a ConfigError where they are wrong.
+
+        For every command that judges power, once; what else is set there is the daemon's.
+        """
+        from spark_agent.agent import config
+        from spark_agent.agent.budget import own_limits
+
+        settings = config.load(config.Sources(self.settings, os.environ), config.POWER)
+        for warning in settings.warnings:
+            if warning.startswith(f"{config.PREFIX}{config.POWER.upper()}_"):
+                _complain(warning)
+        return own_limits(settings)
 
     def host(self, machine: "Machine | None") -> "Host":
         """Return the opened machine's host, or the live one."""
@@ -135,7 +154,8 @@ class Configured(click.Command):
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Settings of `serve`, in TOML.  [default: /etc/spark-agent/spark-agent.toml, if it is there]",
+    help="Settings of `serve`, and power limits for `snapshot`, in TOML.  "
+    "[default: /etc/spark-agent/spark-agent.toml, if it is there]",
 )
 @click.version_option(__version__, prog_name="spark-agent")
 @click.pass_context
@@ -160,7 +180,7 @@ def commands(
             raise click.BadParameter(f"{seconds} is no number of seconds", param_hint=option)
     if config is not None and context.invoked_subcommand not in CONFIGURED:
         raise click.UsageError(f"--config does nothing here: it is for {', '.join(CONFIGURED)}")
-    context.obj = Target(machine, demo, at, interval)
+    context.obj = Target(machine, demo, at, interval, config)
 
 
 def _chosen(only: str | None) -> "Mapping[str, Collector]":

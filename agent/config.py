@@ -1,4 +1,6 @@
-"""Settings of the daemon: one table, from which flags, environment, file, help, reference and messages follow.
+"""Settings: one table, from which flags, environment, file, help, reference and messages follow.
+
+All are the daemon's. Those of the group ``Power`` hold for every command that judges power.
 
 A flag wins over the environment, the environment over the file, the file over the default. The reference is
 docs/configuration.md; docs/spark-agent.toml is an example.
@@ -216,7 +218,7 @@ class Setting:
     #: Of no use in a file or the environment.
     flag_only: bool = False
     #: Shown where there is no default.
-    example: str = ""
+    example: Any = ""
     default: Any = None
 
     @property
@@ -256,11 +258,19 @@ class Sources:
 _SECONDS: Final = " of seconds"
 _EACH_COLLECTOR: Final = Setting("collector.NAME", BOOLEAN, "Readings", "Read with this collector.")
 _LOOPBACK: Final = TcpAddress("127.0.0.1", 10240)
+#: The group of those that every command takes which judges power.
+POWER: Final = "Power"
+# No GB10 runs on less, and no USB-C adapter gives a quarter of the most.
+_WATTS: Final = _number(1, 1000, "WATTS", " of watts")
+
+
+def _watts(of: str, help_: str, example: float) -> Setting:
+    return Setting(f"power.{of}-watts", _WATTS, POWER, help_, key=f"power.{of}_watts", example=example)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """The settings of a daemon. Each annotated field is one entry of the table."""
+    """The settings. Each annotated field is one entry of the table."""
 
     web_listen_address: Annotated[
         tuple[Address, ...],
@@ -298,6 +308,24 @@ class Settings:
     ] = BEAT_SECONDS
     #: The names of those that are on.
     collectors: Annotated[tuple[str, ...], _EACH_COLLECTOR] = field(default_factory=collector_names)
+    power_adapter_watts: Annotated[
+        float | None,
+        _watts(
+            "adapter",
+            "What the power adapter gives, where that is not NVIDIA's 240 W; more is over budget at once.",
+            140,
+        ),
+    ] = None
+    power_soc_watts: Annotated[
+        float | None, _watts("soc", "What the SoC may draw, by your own budget; PL1 stays in force.", 120)
+    ] = None
+    power_system_watts: Annotated[
+        float | None,
+        _watts("system", "What the whole system may draw, by your own budget; SysPL1 stays in force.", 200),
+    ] = None
+    power_rest_watts: Annotated[
+        float | None, _watts("rest", "What all but the SoC may draw, where that is not NVIDIA's 100 W.", 60)
+    ] = None
     textfile: Annotated[
         Path | None,
         Setting(
@@ -384,6 +412,13 @@ class Settings:
     #: What is odd, but no fault.
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
+    def origin_of(self, name: str) -> str:
+        """Return where a setting was set, and as what: file, line and key, or the variable or flag, which say both."""
+        (setting,) = (one for one in table() if one.name == name)
+        origin = self.origins.get(name, "default")
+        is_in_file = origin not in (setting.variable, setting.flag, "default")
+        return f"{origin} {setting.key}" if is_in_file else origin
+
 
 @cache
 def _entries() -> tuple[Setting, ...]:
@@ -429,11 +464,14 @@ def value_of(settings: Settings, setting: Setting) -> Any:
 Layer = dict[str, tuple[Any, str]]
 
 
-def load(sources: Sources) -> Settings:
-    """Return the settings that the sources make; a ``ConfigError`` tells every fault of file and environment."""
+def load(sources: Sources, group: str | None = None) -> Settings:
+    """Return the settings that the sources make; a ``ConfigError`` tells every fault of file and environment.
+
+    Who names a ``group`` gets that one's, and defaults; what the others are set to is not looked at.
+    """
     problems: list[str] = []
-    file, from_file = _from_file(sources.file, problems)
-    from_environment = _from_environment(sources.environment, problems)
+    file, from_file = _from_file(sources.file, group, problems)
+    from_environment = _from_environment(sources.environment, group, problems)
     if problems:
         raise ConfigError(*problems)
     from_flags = {
@@ -465,11 +503,11 @@ def _from_systemd(environment: Mapping[str, str]) -> Layer:
     return {"state.directory": (Path(first), "$STATE_DIRECTORY")} if first else {}
 
 
-def _from_environment(environment: Mapping[str, str], problems: list[str]) -> Layer:
+def _from_environment(environment: Mapping[str, str], group: str | None, problems: list[str]) -> Layer:
     layer: Layer = {}
     for setting in table():
         # An empty variable is one that a unit or a compose file leaves to the default.
-        if setting.flag_only or not (text := environment.get(setting.variable)):
+        if setting.flag_only or not (text := environment.get(setting.variable)) or group not in (None, setting.group):
             continue
         try:
             parts = [setting.kind.parse(part.strip()) for part in (text.split(",") if setting.many else [text])]
@@ -494,7 +532,7 @@ def _no_such(what: str, name: str, known: Iterable[str], there: Iterable[str]) -
     return f"no such {what}; " + (f"did you mean {near[0]}?" if near else f"there are {', '.join(there)}")
 
 
-def _from_file(named: Path | None, problems: list[str]) -> tuple[Path | None, Layer]:
+def _from_file(named: Path | None, group: str | None, problems: list[str]) -> tuple[Path | None, Layer]:
     """Return the file that was read, and its values."""
     path = named or DEFAULT_FILE
     try:
@@ -504,17 +542,19 @@ def _from_file(named: Path | None, problems: list[str]) -> tuple[Path | None, La
         if named is None:
             return None, {}
         raise ConfigError(f"{path}: {error.strerror}") from None
+    except PermissionError as error:
+        raise ConfigError(f"{path}: {error.strerror}; let everybody read it, for whoever looks judges by it") from None
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from None
     if len(content) > MAX_FILE_BYTES:
         raise ConfigError(f"{path}: larger than {MAX_FILE_BYTES} bytes, which no settings are")
     try:
-        return path, _from_toml(path, _decoded(path, content), problems)
+        return path, _from_toml(path, _decoded(path, content), group, problems)
     except RecursionError:
         raise ConfigError(f"{path}: nested too deeply") from None
 
 
-def _from_toml(path: Path, text: str, problems: list[str]) -> Layer:
+def _from_toml(path: Path, text: str, group: str | None, problems: list[str]) -> Layer:
     tree = _parsed(path, text)
     places = _places(text)
     layer: Layer = {}
@@ -525,7 +565,8 @@ def _from_toml(path: Path, text: str, problems: list[str]) -> Layer:
         try:
             if setting is None:
                 raise SettingError(_not_a_key(key))
-            layer[setting.name] = (_anchored(_toml_value(setting, value), path.parent), place)
+            if group in (None, setting.group):
+                layer[setting.name] = (_anchored(_toml_value(setting, value), path.parent), place)
         except SettingError as error:
             problems.append(f"{place}: {_spelled(key)}: {error}")
         except ValueError:  # Python writes no integer of thousands of digits

@@ -67,7 +67,7 @@ _SAME: Final = 1e-3
 _ASLEEP_LEAST: Final = 2.0
 
 ENERGY: Final = Section(
-    "power.energy", "Energy by what it covers, since the agent's count of it began.", metric="power"
+    "power.energy", "Energy by what it covers, since the agent's count of it began.", metric="energy"
 )
 
 _KEPT: Final = "Kept over restarts of the agent."

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from spark_agent.agent.budget import Budget, Standing, Verdict
+from spark_agent.agent.budget import Budget, Standing, Verdict, crowded
 from spark_agent.agent.power import Measured, Power
 from spark_agent.agent.snapshot import Snapshot, Status
 from spark_agent.agent.specification import Part
@@ -47,6 +47,7 @@ def findings(snapshot: Snapshot, power: Power, budget: Budget, parts: Iterable[P
     found = [
         *_platform(snapshot),
         *_verdicts(snapshot, budget),
+        *_crowded(budget),
         *_gpu_only(snapshot, power),
         *_mismatch(power),
         *_gpu_missing(snapshot),
@@ -168,6 +169,13 @@ def _near_limit(scope: str, verdict: Verdict) -> Iterator[Finding]:
     elif verdict.standing is Standing.NEAR_LIMIT:
         severity = Severity.WARNING if scope == "system" else Severity.INFO
         yield Finding(f"near_limit_{scope}", severity, f"{name}: near its power limit", evidence)
+
+
+def _crowded(budget: Budget) -> Iterator[Finding]:
+    if evidence := crowded(budget):
+        title = "the SoC is at its limit, and the rest of the system draws more than is left for it"
+        action = "unplug what its USB-C ports feed, then see what ConnectX-7 and its optics draw"
+        yield Finding("soc_and_rest", Severity.WARNING, title, evidence, action)
 
 
 def _gpu_only(snapshot: Snapshot, power: Power) -> Iterator[Finding]:

@@ -1,11 +1,11 @@
 """What the exporters see: one look, what it says of power and of the parts, the verdicts on it, and the findings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from spark_agent.agent import BEAT_SECONDS
-from spark_agent.agent.budget import STALE_SECONDS, Budget, judge
+from spark_agent.agent.budget import OVER_SECONDS, STALE_SECONDS, Budget, Limit, judge
 from spark_agent.agent.energy import Energies, Meter, readings
 from spark_agent.agent.health import Finding, findings
 from spark_agent.agent.history import History
@@ -38,7 +38,7 @@ class Report:
 
 
 #: Seconds for which a finding must have held before one who watches tells it.
-FOR_SECONDS: Final = {"gpu_mismatch": 60.0}
+FOR_SECONDS: Final = {"gpu_mismatch": 60.0, "soc_and_rest": OVER_SECONDS}
 
 
 def report(
@@ -48,15 +48,19 @@ def report(
     watching: bool = False,
     beat_seconds: float = BEAT_SECONDS,
     meter: Meter | None = None,
+    own: Sequence[Limit] = (),
 ) -> Report:
-    """Say what one look means; who is ``watching``, look after look, gives the report ``before`` and a ``meter``."""
+    """Say what one look means; who is ``watching``, look after look, gives the report ``before`` and a ``meter``.
+
+    ``own`` are the limits that the owner has set (`budget.own_limits`).
+    """
     if before and snapshot.at - before.snapshot.at > max(STALE_SECONDS, 2 * beat_seconds):
         before = None  # what happened in between nobody knows
     power = understand(snapshot)
     if meter:
         meter.note(snapshot, power, beat_seconds=beat_seconds)
         power = without(power, meter.contradictions)
-    budget = judge(snapshot, power, before.budget if before else None, watching=watching)
+    budget = judge(snapshot, power, before.budget if before else None, watching=watching, own=own)
     parts = _parts(snapshot, before)
     found = findings(snapshot, power, budget, parts)
     since = {finding.id: before.since.get(finding.id, snapshot.at) if before else snapshot.at for finding in found}

@@ -9,12 +9,13 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import count, takewhile
 from typing import Final
 
 from spark_agent.agent import BEAT_SECONDS
+from spark_agent.agent.budget import Limit
 from spark_agent.agent.history import Ledger
 from spark_agent.agent.machine import Machine
 from spark_agent.agent.report import Report, report
@@ -41,11 +42,14 @@ class Sampler:
         ledger: Ledger | None = None,
         beat_seconds: float = BEAT_SECONDS,
         advance: Callable[[], bool] = lambda: False,
+        own: Sequence[Limit] = (),
     ) -> None:
-        """Look at nothing yet. ``ledger`` keeps the counts.
+        """Look at nothing yet. ``ledger`` keeps the counts, and ``own`` are the limits that the owner has set.
 
         ``advance`` moves a machine that is replayed, and says whether something came or went in it, as udev would.
         """
+        #: May be replaced between two beats.
+        self.own = own
         self.report: Report | None = None
         self.ledger = ledger or Ledger()
         self.beat_seconds = beat_seconds
@@ -90,7 +94,14 @@ class Sampler:
         if patience is None:
             patience = self.beat_seconds * (_PATIENCE if self.report else _FIRST_PATIENCE)
         snapshot = self._lookout.look(patience)
-        judged = report(snapshot, self.report, watching=True, beat_seconds=self.beat_seconds, meter=self.ledger.meter)
+        judged = report(
+            snapshot,
+            self.report,
+            watching=True,
+            beat_seconds=self.beat_seconds,
+            meter=self.ledger.meter,
+            own=self.own,
+        )
         history = self.ledger.note(snapshot, judged.budget, beat_seconds=self.beat_seconds, is_disturbed=is_disturbed)
         self.report = replace(judged, history=history, energies=self.ledger.energies)
         self._beaten_at = time.monotonic()
@@ -109,10 +120,16 @@ class Sampler:
                 due += missed * self.beat_seconds
 
 
-def play(machine: Machine, collectors: Mapping[str, Collector], until: float, interval: float) -> Report:
+def play(
+    machine: Machine,
+    collectors: Mapping[str, Collector],
+    until: float,
+    interval: float,
+    own: Sequence[Limit] = (),
+) -> Report:
     """Live a machine's timeline from its beginning, one beat after another, and look closely at ``until``."""
     t = 0.0
-    sampler = Sampler(machine.host, collectors, beat_seconds=interval, advance=lambda: machine.play(t))
+    sampler = Sampler(machine.host, collectors, beat_seconds=interval, advance=lambda: machine.play(t), own=own)
     for beat in takewhile(lambda beat: beat * interval < until, count()):
         t = beat * interval
         sampler.beat(math.inf)

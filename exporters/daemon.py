@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
 from spark_agent.agent import __version__, config, logs
+from spark_agent.agent.budget import own_limits
 from spark_agent.agent.config import ConfigError, Settings
 from spark_agent.agent.machine import Machine
 from spark_agent.agent.notify import Notifier
@@ -68,7 +69,8 @@ def serve(settings: Settings, target: Target) -> int:
         raise ConfigError(str(error)) from error
     if warning := exposed(sockets, web_config):
         log.warning(warning)
-    sampler = Sampler(host, _chosen(settings), scribe.ledger, settings.beat, _player(machine, settings.speed))
+    player = _player(machine, settings.speed)
+    sampler = Sampler(host, _chosen(settings), scribe.ledger, settings.beat, player, own_limits(settings))
     return asyncio.run(_Daemon(settings, sampler, scribe, web_config).run(sockets))
 
 
@@ -197,6 +199,7 @@ class _Daemon:
         logs.configure(settings.log_level, settings.log_format)
         if settings.collectors != self._settings.collectors:
             self._sampler.ask(_chosen(settings))
+        self._sampler.own = own_limits(settings)
         self._scribe.settings = settings
         self._settings = settings
         log.info("settings read again")

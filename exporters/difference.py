@@ -146,6 +146,8 @@ _BY_HAND: Final = {
     "power.energy": _READING,
     "power.registers": _Rule(inventory=False, id_key="source"),
     "power.headroom": _READING,
+    "power.shares": _Rule(inventory=False, unit=Unit.RATIO),
+    "power.rest": _READING,
     "power.verdicts": _READING,
     "power.untrusted": _Rule(inventory=False, id_key="signal"),
     "findings": _Rule(inventory=False, id_key="id"),

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from spark_agent.agent import __version__
-from spark_agent.agent.budget import Headroom, Limit
+from spark_agent.agent.budget import Headroom, Limit, Rest
+from spark_agent.agent.budget_table import REST
 from spark_agent.agent.energy import Energy
 from spark_agent.agent.power import Measured, Unmeasured
 from spark_agent.agent.report import Report
@@ -251,6 +252,8 @@ def _power(report: Report) -> _Json:
         "energy": {scope.value: _energy(known) for scope, known in report.energies.items()},
         "registers": [_quantity(known) for known in power.registers],
         "headroom": _headroom(budget.headroom),
+        "shares": dict(budget.shares),
+        "rest": _rest(budget.rest),
         "verdicts": {
             scope: {
                 "verdict": verdict.standing.value,
@@ -306,6 +309,19 @@ def _headroom(headroom: Headroom | Unmeasured) -> _Json:
         "source": f"{headroom.limit.source} − {against.source}",
         "age_seconds": round(against.age, 3),
         "budget": headroom.limit.name,
+    }
+
+
+def _rest(rest: Rest | Unmeasured) -> _Json:
+    if isinstance(rest, Unmeasured):
+        return _quantity(rest)
+    return {
+        "value": number(rest.watts),
+        "unit": Unit.WATT.value,
+        "scope": REST,
+        "quality": Quality.DERIVED.value,
+        "source": rest.source,
+        "age_seconds": round(rest.age, 3),
     }
 
 

@@ -29,7 +29,7 @@ from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
 from spark_agent.agent import __version__, energy
-from spark_agent.agent.budget import Headroom, Standing
+from spark_agent.agent.budget import Headroom, Rest, Standing
 from spark_agent.agent.power import Measured, Power, Unmeasured
 from spark_agent.agent.report import Report
 from spark_agent.agent.snapshot import Snapshot, Status
@@ -250,7 +250,8 @@ LIMITS: Final = Family(
     "gb10_power_limit_watts",
     Type.GAUGE,
     "Power limit in force, by the scope it binds and who says so; never a reading. "
-    f"Source: {LIMIT.source}; nvmlDeviceGetEnforcedPowerLimit; NVIDIA's DGX Spark User Guide (origin=vendor_doc).",
+    f"Source: {LIMIT.source}; nvmlDeviceGetEnforcedPowerLimit; NVIDIA's DGX Spark User Guide (origin=vendor_doc); "
+    "the OS's slot, or the agent's settings (origin=user).",
     ("scope", "limit", "origin"),
     Unit.WATT.words,
 )
@@ -291,7 +292,8 @@ SOURCE: Final = Family(
 LIMIT_SECONDS: Final = Family(
     "gb10_power_limit_seconds",
     Type.COUNTER,
-    "Time spent at 98 % of a limit or above. Source: the agent's own count, kept over restarts.",
+    "Time spent at 98 % of a limit or above, as the limit was then; of each whose own scope is measured. "
+    "Source: the agent's own count, kept over restarts.",
     ("limit",),
     Unit.SECOND.words,
 )
@@ -407,9 +409,8 @@ def power_families(report: Report) -> Told:
     yield LIMITS, {(limit.scope, limit.name, limit.origin): limit.watts for limit in budget.limits}
     if isinstance(budget.headroom, Headroom):
         yield HEADROOM, {(budget.headroom.limit.name,): budget.headroom.watts}
-    system, soc = power.watts(Scope.SYSTEM), power.watts(Scope.SOC)
-    if system is not None and soc is not None:
-        yield UNMEASURED, {(): system - soc}
+    if isinstance(budget.rest, Rest):
+        yield UNMEASURED, {(): budget.rest.watts}
     yield (
         VERDICT,
         {

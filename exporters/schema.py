@@ -1,8 +1,10 @@
 """The JSON Schema of the document, made from the same declarations that fill it."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from spark_agent.agent.budget import LimitOrigin, Standing
+from spark_agent.agent.budget_table import REST
 from spark_agent.agent.energy import ENERGIES, Method
 from spark_agent.agent.health import Severity
 from spark_agent.agent.snapshot import Status
@@ -132,12 +134,12 @@ def _fact(of: Property) -> _Json:
     return {"description": f"{of.help} Source: {of.source}."} | value
 
 
-def _quantity(more: _Json | None = None) -> _Json:
+def _quantity(more: _Json | None = None, scopes: Iterable[str] = Scope) -> _Json:
     """Return the schema of a power or an energy: a value with all that belongs to it, or the reason for none."""
     known = {
         "value": _NUMBER,
         "unit": {"enum": ["W", "J"]},
-        "scope": _one_of(Scope),
+        "scope": _one_of(scopes),
         "quality": _one_of(Quality),
         "source": _TEXT,
         "age_seconds": {"type": "number", "minimum": 0},
@@ -146,11 +148,18 @@ def _quantity(more: _Json | None = None) -> _Json:
     return {"oneOf": [_object(known), _object({"value": _NULL, "reason": _one_of(Reason), "detail": _TEXT_OR_NULL})]}
 
 
+_SHARES: Final[_Json] = {
+    "description": "How much of each limit is drawn, by its name; only of those whose own scope was read just now.",
+    "type": "object",
+    "additionalProperties": {"type": "number", "minimum": 0},
+}
+
+
 def _power() -> _Json:
     scopes = {scope.value: _quantity() for scope in Scope}
     limit = {
-        "limit": {"enum": ["pl1", "pl2", "syspl1", "syspl2", "nvml", "adapter", "soc_tdp", "rest"]},
-        "scope": {"enum": [*(scope.value for scope in Scope), "rest"]},
+        "limit": {"enum": ["pl1", "pl2", "syspl1", "syspl2", "nvml", "adapter", "soc_tdp", "rest", "system"]},
+        "scope": {"enum": [*(scope.value for scope in Scope), REST]},
         "value": _NUMBER,
         "unit": {"const": "W"},
         "origin": _one_of(LimitOrigin),
@@ -179,6 +188,8 @@ def _power() -> _Json:
             "energy": {"type": "object", "properties": {scope.value: energy for scope in ENERGIES}},
             "registers": {"type": "array", "items": _quantity()},
             "headroom": _quantity({"budget": _TEXT}),
+            "shares": _SHARES,
+            "rest": _quantity(scopes=[REST]),
             "verdicts": _object({"system": verdict, "soc": verdict, "gpu": verdict}),
             "untrusted": _list({"signal": _TEXT, "value": _NUMBER, "why": _TEXT}),
         }

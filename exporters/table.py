@@ -11,7 +11,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
-from spark_agent.agent.budget import Headroom, Standing
+from spark_agent.agent.budget import Headroom, Rest, Standing
 from spark_agent.agent.energy import Energy
 from spark_agent.agent.health import Finding, Severity
 from spark_agent.agent.power import Measured, Power, Unmeasured
@@ -188,14 +188,19 @@ def _budget(report: Report) -> Iterator[RenderableType]:
     if not any(report.snapshot.visit(name) for name in ("gpu", "spbm")):
         return
     if budget.limits:
+        # What the owner has set stands last, not among what it takes the place of.
+        limits = sorted(budget.limits, key=lambda limit: limit.is_set)
         yield _Flow(
-            f"{', '.join(f'{limit.name} {limit.watts:g}' for limit in group)} W ({origin.words})"
-            for origin, group in groupby(budget.limits, key=lambda limit: limit.origin)
+            f"{', '.join(f'{limit.name} {limit.watts:g}' for limit in group)} W ({words})"
+            for words, group in groupby(limits, key=lambda limit: limit.words)
         )
     if isinstance(budget.headroom, Headroom):
         room = budget.headroom
-        line = Text(f"{room.watts:.1f} W left", "bold")
-        line.append(f" before {room.limit.title} binds: {room.against.value:.1f} of {room.limit.watts:g} W ")
+        if room.watts < 0:
+            line = Text(f"{-room.watts:.1f} W over", "bold").append(f" {room.limit.title}: ")
+        else:
+            line = Text(f"{room.watts:.1f} W left", "bold").append(f" before {room.limit.title} binds: ")
+        line.append(f"{room.against.value:.1f} of {room.limit.watts:g} W ")
         line.append(f"({room.against.source}; {room.limit.source})", "dim")
         yield line
     else:
@@ -204,6 +209,8 @@ def _budget(report: Report) -> Iterator[RenderableType]:
     for scope, verdict in budget.verdicts.items():
         style = _STANDING_STYLES[verdict.standing]
         table.add_row(scope, Text(verdict.standing.value, style), Text(verdict.reason, "dim"))
+    if isinstance(rest := budget.rest, Rest):
+        table.add_row("rest", Text(rest.standing.value, _STANDING_STYLES[rest.standing]), Text(rest.brief, "dim"))
     yield table
 
 

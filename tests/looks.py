@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Final
 
-from spark_agent.agent.budget import Budget, judge
+from spark_agent.agent.budget import Budget, Limit, judge, own_limits
+from spark_agent.agent.config import Settings
 from spark_agent.agent.health import Finding, findings
 from spark_agent.agent.power import understand
 from spark_agent.agent.snapshot import Snapshot, Status, Visit
@@ -91,9 +92,18 @@ def found(
     return Snapshot("test", Origin.SYNTHETIC, "", 100.0, 1_800_000_000.0, tuple(visits))
 
 
-def judged(snapshot: Snapshot) -> Budget:
-    """Return the verdicts on a look."""
-    return judge(snapshot, understand(snapshot))
+def own(
+    adapter: float | None = None, soc: float | None = None, system: float | None = None, rest: float | None = None
+) -> tuple[Limit, ...]:
+    """Return limits of the owner's, as the settings have them."""
+    return own_limits(
+        Settings(power_adapter_watts=adapter, power_soc_watts=soc, power_system_watts=system, power_rest_watts=rest)
+    )
+
+
+def judged(snapshot: Snapshot, *limits: Limit) -> Budget:
+    """Return the verdicts on a look, by the owner's limits too."""
+    return judge(snapshot, understand(snapshot), own=limits)
 
 
 def told(snapshot: Snapshot) -> tuple[Finding, ...]:

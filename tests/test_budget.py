@@ -1,13 +1,26 @@
 """Limits, headroom and verdicts: read before assumed, and a reading only ever against a limit of its own scope."""
 
+import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from looks import HEALTHY, OTHER, SPARK, WEDGED, found, judged, limits, lost, watts
+from looks import HEALTHY, OTHER, SPARK, WEDGED, found, judged, limits, lost, own, told, watts
 
-from spark_agent.agent.budget import Budget, Headroom, LimitOrigin, Standing, Verdict
+from spark_agent.agent.budget import (
+    Budget,
+    Headroom,
+    Limit,
+    LimitOrigin,
+    Rest,
+    Standing,
+    Verdict,
+    crowded,
+    own_limits,
+)
+from spark_agent.agent.config import Settings
 from spark_agent.agent.power import Unmeasured
 from spark_agent.collectors import Absence, Fact, Item, Reading, Reason, Scope, gpu, spbm
 from spark_agent.collectors._power import CEILING, FLOOR, PUBLISHED
@@ -16,8 +29,8 @@ _IDLE = watts(dc_input=26, system=25, soc=17, gpu_rail=5, gpu_nvml=5, pl1=18, sy
 _NO_CAPS = tuple(lost(name, Reason.PERMISSION_DENIED, f"EACCES {name}_cap") for name in ("pl1", "pl2"))
 
 
-def _judge(*items: Item) -> Budget:
-    return judged(found(*items))
+def _judge(*items: Item, by: tuple[Limit, ...] = ()) -> Budget:
+    return judged(found(*items), *by)
 
 
 def _headroom(*items: Item) -> Headroom:
@@ -295,10 +308,18 @@ class TestThresholds:
         assert expected == _standings(budget)["system"]
         assert budget.verdicts["system"].reason.endswith(f"adapter, {watts_:.1f} of 240 W")
 
-    @pytest.mark.parametrize(("watts_", "expected"), [(241, "over_budget"), (239, "within")])
+    @pytest.mark.parametrize(
+        ("watts_", "expected"),
+        [(241, "over_budget"), (240, "at_limit"), (235.2, "at_limit"), (216.1, "near_limit"), (216, "within")],
+    )
     def test_adapter_by_a_part(self, watts_: float, expected: str) -> None:
-        """The system alone above the adapter's rating is over it; below, it proves nothing."""
-        assert expected == _standings(_judge(SPARK, *watts(system=watts_)))["system"]
+        """What the system draws, the adapter gives at the least; further below its rating that proves nothing."""
+        verdict = _judge(SPARK, *watts(system=watts_)).verdicts["system"]
+        assert expected == verdict.standing
+        if expected == "within":
+            assert ("no limit is known that it could exceed", ()) == (verdict.reason, verdict.evidence)
+        else:
+            assert verdict.reason.endswith(f"adapter, at least {watts_:.1f} of 240 W")
 
     @pytest.mark.parametrize(("age", "expected"), [(30, "within"), (30.1, "stale")])
     def test_age(self, age: float, expected: str) -> None:
@@ -517,6 +538,259 @@ class TestWords:
             "PL1 (SoC, sustained), 18.0 of 140 W, 12.9 % (spbm pl1; limit read from the firmware)",
             "PL2 (SoC, short), 17.0 of 142 W, 12.0 % (spbm soc; limit read from the firmware)",
         ) == _judge(SPARK, *_IDLE, *HEALTHY).verdicts["soc"].evidence
+
+
+class TestOwn:
+    """Limits that the owner has set: they take the place of NVIDIA's, and stand beside the firmware's."""
+
+    def test_in_place_of_nvidias(self) -> None:
+        """Of the same name, in the same place, with who says so and where."""
+        before, now = _judge(SPARK), _judge(SPARK, by=own(adapter=140, rest=60))
+        assert [limit.name for limit in before.limits] == [limit.name for limit in now.limits]
+        assert [("adapter", 140, "user"), ("soc_tdp", 140, "vendor_doc"), ("rest", 60, "user")] == [
+            (limit.name, limit.watts, limit.origin) for limit in now.limits
+        ]
+
+    def test_with_where_they_were_set(self) -> None:
+        """As the settings know it."""
+        settings = Settings(power_adapter_watts=140, origins={"power.adapter-watts": "--power.adapter-watts"})
+        assert [("adapter", Scope.DC_INPUT, "--power.adapter-watts")] == [
+            (limit.name, limit.scope, limit.source) for limit in own_limits(settings)
+        ]
+        assert () == own_limits(Settings())
+
+    def test_anywhere(self) -> None:
+        """Who says it may say it of any machine; nothing of NVIDIA's comes with it."""
+        budget = _judge(OTHER, *watts(gpu_nvml=46), by=own(adapter=850))
+        assert [("adapter", 850)] == [(limit.name, limit.watts) for limit in budget.limits]
+        assert isinstance(budget.headroom, Unmeasured)
+        assert {"system": "unmeasured", "soc": "unmeasured", "gpu": "within"} == _standings(budget)
+
+    @pytest.mark.parametrize(
+        ("entering", "expected"),
+        [(126, "within"), (126.1, "near_limit"), (137.2, "at_limit"), (140, "at_limit"), (140.1, "over_budget")],
+    )
+    def test_a_weak_adapter(self, entering: float, expected: str) -> None:
+        """Above its rating at all is over budget, though each limit of the firmware's is far away."""
+        powers = watts(dc_input=entering, system=entering - 4, soc=80)
+        verdict = _judge(SPARK, *powers, *HEALTHY, by=own(adapter=140)).verdicts["system"]
+        assert expected == verdict.standing
+        assert f"adapter, {entering:.1f} of 140 W" in verdict.reason
+        assert "limit from the settings" in verdict.evidence[0]
+
+    def test_a_strong_adapter(self) -> None:
+        """Some makers' gives more; SysPL1 is what binds then."""
+        room = judged(found(SPARK, *watts(dc_input=239, system=228, soc=100), *HEALTHY), *own(adapter=280)).headroom
+        assert isinstance(room, Headroom)
+        assert ("syspl1", 3) == (room.limit.name, room.watts)
+
+    @pytest.mark.parametrize(
+        ("limit", "binding", "left"),
+        [({"soc": 120}, "soc_tdp", 20), ({"soc": 200}, "pl1", 40), ({"system": 150}, "system", 20)],
+    )
+    def test_the_lower_binds(self, limit: dict[str, float], binding: str, left: float) -> None:
+        """Below the firmware's limit it is the owner's; above it raises nothing."""
+        powers = watts(dc_input=135, system=130, soc=100, pl1=100)
+        room = _judge(SPARK, *powers, *HEALTHY, by=own(**limit)).headroom
+        assert isinstance(room, Headroom)
+        assert (binding, left) == (room.limit.name, round(room.watts, 6))
+
+    def test_of_the_soc(self) -> None:
+        """Near it, or over it; never at it, for nothing sets the SoC's pace there."""
+        for watts_, expected in ((90, "within"), (90.1, "near_limit"), (100, "near_limit"), (100.1, "over_budget")):
+            budget = _judge(SPARK, *watts(system=130, soc=watts_), *HEALTHY, by=own(soc=100))
+            assert expected == _standings(budget)["soc"]
+            assert "SoC (as set)" in budget.verdicts["soc"].reason
+
+    def test_of_the_soc_above_the_firmwares(self) -> None:
+        """At PL1 it is at PL1, whatever else is allowed."""
+        verdict = _judge(SPARK, *watts(system=170, soc=140), *HEALTHY, by=own(soc=141)).verdicts["soc"]
+        assert (Standing.AT_LIMIT, "at its limit: PL1 (SoC, sustained), 140.0 of 140 W") == (
+            verdict.standing,
+            verdict.reason,
+        )
+
+    def test_against_the_firmwares_average(self) -> None:
+        """Not against a channel that swings, where there is a better."""
+        budget = _judge(SPARK, *watts(system=155, soc=125, pl1=110, syspl1=140), *HEALTHY, by=own(soc=120, system=150))
+        assert {"system": "near_limit", "soc": "near_limit", "gpu": "unmeasured"} == _standings(budget)
+        assert pytest.approx((110 / 120, 140 / 150), abs=1e-6) == (budget.shares["soc_tdp"], budget.shares["system"])
+
+    @pytest.mark.parametrize("limit", [{"soc": 20}, {"soc": 25}, {"system": 30}])
+    def test_low_ones_hold_nothing_down(self, limit: dict[str, float]) -> None:
+        """That is the firmware's to do: a box that draws more than it is to is over budget, and not capped."""
+        standings = _standings(_judge(SPARK, *watts(system=60, soc=40), *HEALTHY, by=own(**limit)))
+        assert "capped_low" not in standings.values()
+        assert "over_budget" in standings.values()
+
+    def test_set_at_the_firmware(self) -> None:
+        """A cap that somebody wrote there is the firmware's to enforce, and told apart from one in the settings."""
+        budget = _judge(
+            SPARK, *watts(soc=99, system=120), *limits(pl1=100), *limits(PUBLISHED, pl1=140), by=own(soc=110)
+        )
+        words = {limit.name: limit.words for limit in budget.limits if limit.origin is LimitOrigin.USER}
+        assert {"pl1": "limit set below the embedded controller's", "soc_tdp": "limit from the settings"} == words
+        assert Standing.AT_LIMIT is budget.verdicts["soc"].standing
+
+
+class TestByAPart:
+    """A whole that is not measured draws at least what its part does."""
+
+    def test_headroom_is_withheld_where_it_surely_is_less(self) -> None:
+        """35 W are left of PL1, but no more than 10 of the adapter: nobody knows how much less."""
+        room = judged(found(SPARK, *watts(system=130, soc=105), *HEALTHY), *own(adapter=140)).headroom
+        assert isinstance(room, Unmeasured)
+        assert "adapter binds first" in room.detail
+        assert "140 W less 130.0 (spbm system) leave 10.0 W" in room.detail
+
+    def test_of_the_soc_alone(self) -> None:
+        """With no reading of the system either, what the SoC draws is what is surely drawn."""
+        room = judged(found(SPARK, *watts(soc=100), *HEALTHY), *own(adapter=120, system=130)).headroom
+        assert isinstance(room, Unmeasured)
+        assert "(spbm soc) leave 20.0 W" in room.detail or "(spbm soc) leave 30.0 W" in room.detail
+
+    def test_no_less_than_what_is_known(self) -> None:
+        """The adapter cannot be shown to bind first, so PL1's room stands, as it always did."""
+        assert "pl1" == _headroom(SPARK, *watts(system=171, soc=140, pl1=139.7), *HEALTHY).limit.name
+
+    @given(st.floats(1, 260), st.floats(0, 160), st.floats(50, 1000), st.booleans())
+    def test_never_more_than_is_left(self, system: float, soc: float, adapter: float, is_measured: bool) -> None:
+        """No headroom is promised that is above what any whole has left, measured or not."""
+        entering = {"dc_input": system} if is_measured else {}
+        powers = watts(system=system, soc=min(soc, system), **entering)
+        room = judged(found(SPARK, *powers, *HEALTHY), *own(adapter=adapter)).headroom
+        if isinstance(room, Headroom):
+            assert room.watts <= adapter - system + 1e-9
+            assert room.limit.scope == room.against.scope
+
+
+class TestRest:
+    """What the system draws besides its SoC."""
+
+    @staticmethod
+    def _rest(*items: Item, by: tuple[Limit, ...] = (), ages: Mapping[str, float] | None = None) -> Rest | Unmeasured:
+        return judged(found(SPARK, *items, ages=ages), *by).rest
+
+    def test_of_one_look(self) -> None:
+        """One reading less the other, and of NVIDIA's allowance."""
+        rest = self._rest(*watts(system=170.8, soc=140))
+        assert isinstance(rest, Rest)
+        assert (30.8, 0.308, "spbm system − spbm soc") == (rest.watts, rest.share, rest.source)
+        assert "all but the SoC, 30.8 of 100 W, which nothing enforces" == rest.brief
+
+    @pytest.mark.parametrize(
+        ("items", "reason"),
+        [
+            (watts(system=170.8), Reason.NOT_SUPPORTED),
+            (watts(soc=140, dc_input=175), Reason.NOT_SUPPORTED),
+            (watts(gpu_nvml=46), Reason.NOT_ASKED),
+            (watts(system=170.8, pl1=139.7), Reason.NOT_SUPPORTED),
+            (watts(system=17, soc=17.5), Reason.IMPOSSIBLE),
+            ((*watts(soc=140), replace(watts(system=170)[0], at=97.0)), Reason.NO_DATA),
+        ],
+        ids=["no SoC", "no system", "the GPU alone", "an average only", "below the SoC", "of two looks"],
+    )
+    def test_not_known(self, items: tuple[Item, ...], reason: Reason) -> None:
+        """Then there is no number, no share and no second, with the reason."""
+        budget = _judge(SPARK, *items)
+        assert isinstance(budget.rest, Unmeasured)
+        assert reason is budget.rest.reason
+        assert "rest" not in budget.shares
+
+    @pytest.mark.parametrize(("age", "is_counted"), [(5, True), (5.1, False), (31, False)])
+    def test_recent(self, age: float, is_counted: bool) -> None:
+        """An old one is told with its age, and counts for nothing."""
+        budget = judged(found(SPARK, *watts(system=230, soc=130), ages={"spbm": age}))
+        assert isinstance(budget.rest, Rest)
+        assert age == pytest.approx(budget.rest.age)
+        assert is_counted is ("rest" in budget.shares)
+
+    @pytest.mark.parametrize(
+        ("watts_", "standing"), [(90, "within"), (90.1, "near_limit"), (100, "near_limit"), (100.1, "over_budget")]
+    )
+    def test_decides_nothing(self, watts_: float, standing: str) -> None:
+        """Near its allowance or above, it is evidence; verdicts and headroom are those of what is enforced."""
+        budget = _judge(SPARK, *watts(dc_input=190, system=185, soc=185 - watts_), *HEALTHY)
+        assert isinstance(budget.rest, Rest)
+        assert standing == budget.rest.standing
+        assert ("within", "within") == tuple(_standings(budget).values())[:2]
+        told_ = [line for line in budget.verdicts["system"].evidence if line.startswith("all but the SoC")]
+        assert (standing != "within") == bool(told_)
+        assert isinstance(budget.headroom, Headroom)
+        assert "rest" != budget.headroom.limit.name
+
+    def test_by_the_owners_limit(self) -> None:
+        """And by whose it is."""
+        rest = self._rest(*watts(system=170, soc=140), by=own(rest=32))
+        assert isinstance(rest, Rest)
+        assert (Standing.NEAR_LIMIT, 0.9375) == (rest.standing, rest.share)
+        assert "93.8 % (spbm system − spbm soc; limit from the settings)" in rest.told
+
+    def test_without_a_limit(self) -> None:
+        """On another machine nothing is allowed or forbidden."""
+        rest = _judge(OTHER, *watts(system=170, soc=40)).rest
+        assert isinstance(rest, Rest)
+        assert (None, Standing.WITHIN) == (rest.limit, rest.standing)
+        assert "all but the SoC, 130.0 W (spbm system − spbm soc)" == rest.told
+
+    @pytest.mark.parametrize(
+        ("powers", "caps", "is_crowded"),
+        [
+            ({"system": 231.1, "soc": 140}, HEALTHY, True),
+            ({"system": 230.9, "soc": 140}, HEALTHY, False),
+            ({"system": 228.3, "soc": 137.2}, HEALTHY, True),
+            ({"system": 228.0, "soc": 137.1}, HEALTHY, False),
+            ({"system": 240, "soc": 100}, HEALTHY, False),
+            ({"system": 231.1, "soc": 140}, (), True),
+            ({"system": 231.1, "soc": 140}, limits(pl1=140, syspl1=240), False),
+            ({"system": 200, "soc": 100}, limits(pl1=100, syspl1=195), True),
+            ({"system": 170.8, "soc": 140}, HEALTHY, False),
+        ],
+    )
+    def test_what_matters_is_both(self, powers: Mapping[str, float], caps: tuple[Item, ...], is_crowded: bool) -> None:
+        """The SoC at PL1, and the rest above what SysPL1 leaves then: 91 W, or what the limits in force make it."""
+        look = found(SPARK, *watts(**powers), *caps)
+        assert is_crowded is bool(crowded(judged(look)))
+        assert is_crowded is ("soc_and_rest" in [finding.id for finding in told(look)])
+
+    def test_its_words(self) -> None:
+        """Both halves, and what is left."""
+        (finding,) = (
+            one for one in told(found(SPARK, *watts(system=235, soc=140), *HEALTHY)) if one.id == "soc_and_rest"
+        )
+        assert (
+            "at its limit: PL1 (SoC, sustained), 140.0 of 140 W",
+            "all but the SoC draws 95.0 W (spbm system − spbm soc)",
+            "with the SoC at PL1, 140 W, SysPL1 leaves 91 of 231 W for the rest",
+        ) == finding.evidence
+        assert "USB-C" in finding.action
+
+
+@given(
+    st.dictionaries(st.sampled_from(["dc_input", "system", "soc", "pl1", "syspl1"]), st.floats(0, 300)),
+    st.dictionaries(st.sampled_from(["adapter", "soc", "system", "rest"]), st.floats(1, 1000)),
+)
+def test_any_limits_of_ones_own(powers: dict[str, float], limits_: dict[str, float]) -> None:
+    """Whatever is set: a share only of what was read, and over budget only where a limit in force is exceeded."""
+    budget = _judge(SPARK, *watts(**powers), *HEALTHY, by=own(**limits_))
+    by_name = {limit.name: limit for limit in budget.limits}
+    assert len(by_name) == len(budget.limits)
+    assert set(budget.shares) <= set(by_name)
+    for name, set_ in (("adapter", "adapter"), ("soc_tdp", "soc"), ("system", "system"), ("rest", "rest")):
+        if set_ in limits_:
+            assert (limits_[set_], LimitOrigin.USER) == (by_name[name].watts, by_name[name].origin)
+    assert (140, 231) == (by_name["pl1"].watts, by_name["syspl1"].watts)
+    for scope in ("system", "soc"):
+        verdict = budget.verdicts[scope]
+        percents = [
+            float(re.search(r", ([0-9.]+) %", line)[1])  # type: ignore[index]
+            for line in verdict.evidence
+            if " % (" in line and not line.startswith("all but the SoC")
+        ]
+        if verdict.standing is Standing.OVER_BUDGET:
+            assert max(percents) >= 100
+        elif verdict.standing is Standing.WITHIN:
+            assert max(percents, default=0) <= 90
 
 
 @given(

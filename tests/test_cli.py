@@ -17,7 +17,7 @@ import click
 import pytest
 from rich.cells import cell_len
 
-from spark_agent.agent import __version__, cli
+from spark_agent.agent import __version__, cli, config
 from spark_agent.agent.machine import demos
 
 AGENT = (sys.executable, "-m", "spark_agent.agent")
@@ -91,6 +91,83 @@ def _folder(path: Path, files: Mapping[str, str] | None = None, **parts: Any) ->
         (path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
         (path / "root" / name).write_text(text)
     return path
+
+
+# Power limits of one's own
+
+
+@pytest.fixture
+def default_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Return where the default file would be, with nothing set in the environment."""
+    for name in os.environ:
+        if name.startswith("SPARK_AGENT_"):
+            monkeypatch.delenv(name)
+    path = tmp_path / "etc" / "spark-agent.toml"
+    path.parent.mkdir()
+    monkeypatch.setattr(config, "DEFAULT_FILE", path)
+    return path
+
+
+def _adapter(done: Done) -> tuple[float, str, str]:
+    (limit,) = (one for one in json.loads(done.out)["power"]["limits"] if one["limit"] == "adapter")
+    return limit["value"], limit["origin"], limit["source"]
+
+
+_LOOK = ("--demo", "fe-gemm", "snapshot", "--output", "json")
+
+
+def test_a_look_is_judged_by_the_owners_limits(
+    run: Run, default_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the default file, the one that is named, or the environment; with the exit code of what follows."""
+    assert (0, 240, "vendor_doc") == ((done := run(*_LOOK)).code, *_adapter(done)[:2])
+    default_file.write_text("[power]\nadapter_watts = 140")
+    done = run(*_LOOK)
+    assert (140, "user", f"{default_file}:2:1 power.adapter_watts") == _adapter(done)
+    assert 2 == done.code
+    power = json.loads(done.out)["power"]
+    assert "over_budget" == power["verdicts"]["system"]["verdict"]
+    assert ("adapter", -35) == (power["headroom"]["budget"], power["headroom"]["value"])
+    (named := tmp_path / "some.toml").write_text("power = { adapter_watts = 200 }")
+    assert (200, "user", f"{named}:1:1 power.adapter_watts") == _adapter(run("--config", named, *_LOOK))
+    assert 240 == _adapter(run("--config", "/dev/null", *_LOOK))[0]
+    monkeypatch.setenv("SPARK_AGENT_POWER_ADAPTER_WATTS", "300")
+    assert (300, "user", "SPARK_AGENT_POWER_ADAPTER_WATTS") == _adapter(run("--config", named, *_LOOK))
+    played = run("--config", named, "--demo", "fe-gemm", "--at", "3", "snapshot", "--output", "json")
+    assert 300 == _adapter(played)[0]
+
+
+def test_a_look_needs_nothing_that_the_daemon_needs(run: Run, default_file: Path) -> None:
+    """A port, a folder or a beat that is no good is no matter here; what is no setting is."""
+    default_file.write_text("beat = 0\nweb.listen-address = 'x'\nstate.directory = '/nope'\npower.soc_watts = 100")
+    assert 2 == run(*_LOOK).code
+    default_file.write_text("beat = 0\n[power]\nsoc_wats = 100\nrest_watts = 0")
+    done = run(*_LOOK)
+    assert (78, "") == (done.code, done.out)
+    assert [
+        f"spark-agent: {default_file}:3:1: power.soc_wats: no such setting; did you mean power.soc_watts?",
+        f"spark-agent: {default_file}:4:1: power.rest_watts: 0 is not a number of watts from 1 to 1000",
+    ] == done.err.splitlines()
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "nan", "inf", "1001", "140 W"])
+def test_a_limit_that_cannot_be_is_78(run: Run, default_file: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """From the environment as from the file."""
+    assert not default_file.exists()
+    monkeypatch.setenv("SPARK_AGENT_POWER_SYSTEM_WATTS", text)
+    done = run(*_LOOK)
+    assert (78, "", 1) == (done.code, done.out, done.err.count("\n"))
+    assert f'SPARK_AGENT_POWER_SYSTEM_WATTS: "{text}" is not a number of watts from 1 to 1000' in done.err
+
+
+def test_a_variable_that_is_none_is_told(run: Run, default_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who means to set a limit must learn that it is not set; others are the daemon's, which warns of them itself."""
+    assert not default_file.exists()
+    monkeypatch.setenv("SPARK_AGENT_POWER_ADAPTER", "140")
+    monkeypatch.setenv("SPARK_AGENT_BEET", "1")
+    done = run(*_LOOK)
+    told = "SPARK_AGENT_POWER_ADAPTER: no such variable; did you mean SPARK_AGENT_POWER_ADAPTER_WATTS?"
+    assert (0, f"spark-agent: {told}\n") == (done.code, done.err)
 
 
 # Exit codes

@@ -1,5 +1,6 @@
 """Settings: each from four places, in one order; what is wrong is told with its place and what is valid."""
 
+import errno
 import io
 import json
 import logging
@@ -50,6 +51,10 @@ SAMPLES: Mapping[str, tuple[tuple[str, Any], ...]] = {
     "web.telemetry-path": tuple((f"/{name}", f"/{name}") for name in "abc"),
     "web.max-connections": (("1", 1), ("2", 2), ("3", 3)),
     "beat": (("0.1", 0.1), ("60", 60.0), ("3", 3.0)),
+    **{
+        f"power.{of}-watts": (("140", 140.0), ("1", 1.0), ("1000", 1000.0))
+        for of in ("adapter", "soc", "system", "rest")
+    },
     "textfile": tuple((f"/{name}", Path(f"/{name}")) for name in "abc"),
     "textfile.interval": (("1", 1.0), ("2.5", 2.5), ("3600", 3600.0)),
     "state.directory": tuple((f"/{name}", Path(f"/{name}")) for name in "abc"),
@@ -211,6 +216,17 @@ def test_a_default_file_that_cannot_be_read_is_an_error(nowhere: Path) -> None:
         load(Sources())
 
 
+def test_a_file_that_one_may_not_read_is_an_error(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verdicts by other limits than the daemon's would be wrong; faked, as root may read anything."""
+
+    def refuse_to_open(path: Path, *_: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "open", refuse_to_open)
+    with pytest.raises(ConfigError, match=f"^{nowhere}: Permission denied; let everybody read it"):
+        load(Sources(), config.POWER)
+
+
 def test_a_list_in_the_environment_has_commas() -> None:
     """And spaces, if somebody likes them."""
     got = load(Sources(environment={"SPARK_AGENT_WEB_LISTEN_ADDRESS": "127.0.0.1:1, [::1]:1,unix:/run/s"}))
@@ -348,6 +364,8 @@ def test_bad_addresses(text: str, says: str) -> None:
         ("web.telemetry-path", ("/-/ready", "/-/x", "/-", "/api", "/api/v1/report")),
         ("textfile", ("", "/a\0b")),
         ("speed", ("0", "-1", "inf", "nan")),
+        ("power.adapter-watts", ("", "0", "-0.0", "0.9", "-1", "1000.1", "nan", "inf", "140W", "0,1")),
+        ("power.soc-watts", ("0", "-140", "1e9", "-inf", "NaN")),
     ],
 )
 def test_bad_values(name: str, texts: tuple[str, ...]) -> None:
@@ -400,6 +418,18 @@ def test_truth_has_systemd_s_spellings(text: str) -> None:
         ("blackbox.flush = 0x" + "f" * 5000, ["1:1: blackbox.flush: far too large"]),
         ("beat = " + "9" * 5000, ["exceeds the limit"]),
         ("speed = 3", ["1:1: speed: no such setting; there are "]),
+        (
+            "[power]\nadapter_watts = 0\nsoc_watts = nan\nrest_watts = -1\nsystem_watts = 1001",
+            [
+                "2:1: power.adapter_watts: 0 is not a number of watts from 1 to 1000",
+                "3:1: power.soc_watts: NaN is not a number of watts from 1 to 1000",
+                "4:1: power.rest_watts: -1 is not a number of watts from 1 to 1000",
+                "5:1: power.system_watts: 1001 is not a number of watts from 1 to 1000",
+            ],
+        ),
+        ("power.adapter-watts = 1", ["1:1: power.adapter-watts: no such setting; did you mean power.adapter_watts?"]),
+        ("adapter_watts = 1", ["1:1: adapter_watts: no such setting; did you mean power.adapter_watts?"]),
+        ("power = 140", ["1:1: power: is a section; in it are adapter_watts, soc_watts, system_watts, rest_watts"]),
         (b"beat = 2 # \xff", ["1:12: not UTF-8, which TOML is"]),
         (b"# \xc3\xa4\nx = '\xe4'", ["2:6: not UTF-8, which TOML is"]),
         ("a = [1,\n", ["invalid value (at end of document)"]),
@@ -597,8 +627,43 @@ def test_what_needs_a_restart_is_named(setting: Setting) -> None:
 def test_what_a_reload_must_be_able_to_change() -> None:
     """And what it must not pretend to."""
     live = {setting.name for setting in table() if setting.live}
-    assert {"log.level", "textfile", "textfile.interval", "collector.gpu"} <= live
+    assert {"log.level", "textfile", "textfile.interval", "collector.gpu", "power.adapter-watts"} <= live
     assert set() == {"beat", "web.listen-address", "state.directory", "speed"} & live
+
+
+# Those on power alone
+
+
+def test_a_group_is_read_without_the_others(tmp_path: Path) -> None:
+    """A look must not fail for a port that it never opens; but what is no setting is none for it either."""
+    path = tmp_path / "some.toml"
+    path.write_text("beat = 0\nweb.listen-address = 3\npower.adapter_watts = 140\nlog.level = 'loud'")
+    environment = {"SPARK_AGENT_BEAT": "never", "SPARK_AGENT_POWER_REST_WATTS": "60", "STATE_DIRECTORY": "/nope"}
+    got = load(Sources(path, environment), config.POWER)
+    assert (140.0, 60.0, Settings().beat, None) == (
+        got.power_adapter_watts,
+        got.power_rest_watts,
+        got.beat,
+        got.power_soc_watts,
+    )
+    for text in ("beet = 2", "beat = 2s", "power.soc_watts = 'all'", "log = 3"):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=rf"^{re.escape(str(path))}:1:"):
+            load(Sources(path), config.POWER)
+
+
+def test_where_a_setting_was_set(tmp_path: Path) -> None:
+    """File, line and key; a variable and a flag say the key themselves."""
+    path = tmp_path / "some.toml"
+    path.write_text("[power]\nadapter_watts = 140")
+    sources = Sources(path, {"SPARK_AGENT_POWER_REST_WATTS": "60"}, {"power_soc_watts": 100.0})
+    settings = load(sources)
+    assert [
+        f"{path}:2:1 power.adapter_watts",
+        "SPARK_AGENT_POWER_REST_WATTS",
+        "--power.soc-watts",
+        "default",
+    ] == [settings.origin_of(f"power.{of}-watts") for of in ("adapter", "rest", "soc", "system")]
 
 
 # The command
@@ -719,7 +784,7 @@ def test_the_log_says_once_what_it_runs_with(run: Run, tmp_path: Path, monkeypat
         (("serve", "--beat"), "requires an argument"),
         (("serve", "now"), "unexpected extra argument (now)"),
         (("serve", "--speed", "2"), "--speed plays a recorded machine; name one with --machine or --demo"),
-        (("--config", "x.toml", "demos"), "--config does nothing here: it is for serve"),
+        (("--config", "x.toml", "demos"), "--config does nothing here: it is for serve, snapshot"),
     ],
 )
 def test_a_wrong_flag_is_wrong_usage(run: Run, daemon: Daemon, arguments: tuple[str, ...], says: str) -> None:
@@ -840,6 +905,7 @@ def example_file() -> str:
     out = io.StringIO()
     out.write(
         "# Settings of `spark-agent serve`, each with its default: what is commented out changes nothing.\n"
+        "# [power] holds for `snapshot` too.\n"
         "# Read from /etc/spark-agent/spark-agent.toml, or as `spark-agent --config FILE serve`;\n"
         "# `serve --check-config` tells what is wrong. docs/configuration.md has the whole story.\n"
     )
@@ -884,8 +950,9 @@ def test_the_example_changes_nothing() -> None:
 
 def test_each_line_of_the_example_is_valid(read: Callable[..., Settings]) -> None:
     """All keys, uncommented; what has a default has that one."""
-    text = re.sub(r"^#([a-z.-]+ = )", r"\1", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    text = re.sub(r"^#([a-z._-]+ = )", r"\1", EXAMPLE.read_text(encoding="utf-8"), flags=re.MULTILINE)
     got = read(text)
     assert {setting.name for setting in SETTABLE} == set(got.origins)
     for setting in SETTABLE:
-        assert config.value_of(got, setting) == (Path(setting.example) if setting.default is None else setting.default)
+        expected = setting.kind.parse_toml(setting.example) if setting.default is None else setting.default
+        assert expected == config.value_of(got, setting)

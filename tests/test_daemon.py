@@ -132,6 +132,39 @@ def test_settings_are_read_again(tmp_path: Path) -> None:
         assert 0 == daemon.stop()
 
 
+def _limit(daemon: Daemon, family: str, **labels: str) -> float | None:
+    _, page = daemon.get()
+    wanted = ",".join(f'{name}="{value}"' for name, value in sorted(labels.items()))
+    found = re.search(rf"^{family}\{{{re.escape(wanted)}\}} (\S+)", page, re.MULTILINE)
+    return float(found[1]) if found else None
+
+
+def test_power_limits_are_set_without_a_restart(tmp_path: Path) -> None:
+    """A weaker adapter is plugged in: file and SIGHUP, and the next look is judged by it; one that cannot be is not."""
+    file, over = tmp_path / "spark-agent.toml", {"scope": "system", "gb10_power_verdict": "over_budget"}
+    file.write_text("")
+    with Daemon(tmp_path, machine=("--demo", "fe-gemm", "--config", str(file))) as daemon:
+        nvidias = {"scope": "dc_input", "limit": "adapter", "origin": "vendor_doc"}
+        assert 240 == _limit(daemon, "gb10_power_limit_watts", **nvidias)
+        assert 0 == _limit(daemon, "gb10_power_verdict", **over)
+        file.write_text("[power]\nadapter_watts = 140\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        until(lambda: _limit(daemon, "gb10_power_verdict", **over) == 1, lambda: daemon.log)
+        assert 140 == _limit(daemon, "gb10_power_limit_watts", **nvidias | {"origin": "user"})
+        assert _limit(daemon, "gb10_power_limit_watts", **nvidias) is None
+        file.write_text("[power]\nadapter_watts = -140\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        assert "power.adapter_watts: -140 is not a number of watts from 1 to 1000" in _line(daemon, "stay in force")
+        assert 1 == _limit(daemon, "gb10_power_verdict", **over)
+        seconds = _limit(daemon, "gb10_power_limit_seconds_total", limit="adapter")
+        assert seconds is not None
+        file.write_text("")
+        daemon.process.send_signal(signal.SIGHUP)
+        until(lambda: _limit(daemon, "gb10_power_limit_watts", **nvidias) == 240, lambda: daemon.log)
+        assert seconds <= (_limit(daemon, "gb10_power_limit_seconds_total", limit="adapter") or -1)
+        assert 0 == daemon.stop()
+
+
 # --- systemd ----------------------------------------------------------------------------------------------------------
 
 

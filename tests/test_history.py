@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from looks import HEALTHY, SPARK, found, judged, own, watts
 
-from spark_agent.agent.budget import AT_LIMIT, Budget
+from spark_agent.agent.budget import AT_LIMIT, Budget, Limit
 from spark_agent.agent.history import GAP_SECONDS, History, Kept, Ledger
 from spark_agent.agent.power import Unmeasured
 from spark_agent.agent.snapshot import Snapshot, Status, Visit
@@ -85,6 +86,36 @@ def test_a_limit_is_counted_from_its_first_beat_on() -> None:
     assert {"pl1": 0.0} == ledger.note(_at(1), _budget(pl1=0.1)).limit_seconds
     # Its power is not known for a while, which is no reason for the counter to go.
     assert {"pl1": 0.0} == ledger.note(_at(2), _budget()).limit_seconds
+
+
+def test_each_limit_that_has_a_reading_is_counted() -> None:
+    """Of the firmware, of NVIDIA's guide and of the owner; the rest too. One without a reading of its own is not."""
+    powers = watts(dc_input=239, system=230, soc=131, pl1=139, pl2=139, syspl1=230, syspl2=230)
+    limits = own(system=232, rest=100)
+    ledger = Ledger()
+    for at in range(11):
+        history = _note(ledger, at, *powers, by=limits)
+    counted = {"pl1": 10, "pl2": 0, "syspl1": 10, "syspl2": 0, "adapter": 10, "soc_tdp": 10, "rest": 10, "system": 10}
+    assert counted == history.limit_seconds
+    without = _note(Ledger(), 0, *watts(system=230, soc=130), by=limits).limit_seconds
+    assert {"pl1", "pl2", "syspl1", "syspl2", "soc_tdp", "rest", "system"} == set(without), "no adapter"
+    alone = _note(Ledger(), 0, *watts(gpu_nvml=90), by=limits).limit_seconds
+    assert {} == alone
+
+
+def test_a_limit_that_is_changed_keeps_its_counter() -> None:
+    """Each second counts by the limit of that second: it never falls, begins anew, or counts one twice."""
+    powers = watts(dc_input=138, system=134, soc=80)
+    ledger, told = Ledger(), []
+    for at, limits in enumerate([()] * 3 + [own(adapter=140)] * 3 + [own(adapter=280)] * 3 + [own(adapter=139)] * 2):
+        told.append(_note(ledger, at, *powers, by=limits).limit_seconds["adapter"])
+    assert [0, 0, 0, 1, 2, 3, 3, 3, 3, 4, 5] == told
+
+
+def _note(ledger: Ledger, at: float, *items: Item, by: tuple[Limit, ...]) -> History:
+    snapshot = found(SPARK, *items, *HEALTHY)
+    snapshot = replace(snapshot, at=at, visits=tuple(replace(visit, at=at) for visit in snapshot.visits))
+    return ledger.note(snapshot, judged(snapshot, *by))
 
 
 # --- what is told, and what is saved ----------------------------------------------------------------------------------

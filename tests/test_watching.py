@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from looks import HEALTHY, SPARK, found, limits, watts
+from looks import HEALTHY, SPARK, found, limits, own, watts
 
 from spark_agent.agent.budget import (
     AT_LIMIT,
@@ -15,6 +15,7 @@ from spark_agent.agent.budget import (
     NEAR_LIMIT,
     OVER_SECONDS,
     STALE_SECONDS,
+    Limit,
     Standing,
 )
 from spark_agent.agent.report import FOR_SECONDS, Report, report
@@ -34,11 +35,11 @@ def _look(at: float, *items: Item) -> Snapshot:
     return replace(snapshot, at=at, visits=tuple(replace(visit, at=at) for visit in snapshot.visits))
 
 
-def _watched(looks: Iterable[Snapshot]) -> Iterator[Report]:
-    """Yield the report of each look, as a daemon has it."""
+def _watched(looks: Iterable[Snapshot], limits: Sequence[Limit] = ()) -> Iterator[Report]:
+    """Yield the report of each look, as a daemon has it, by the owner's limits too."""
     before = None
     for snapshot in looks:
-        before = report(snapshot, before, watching=True)
+        before = report(snapshot, before, watching=True, own=limits)
         yield before
 
 
@@ -135,6 +136,44 @@ def test_above_the_adapter_is_over_at_once() -> None:
     assert [Standing.WITHIN, Standing.OVER_BUDGET, Standing.WITHIN] == _standings(
         "system", (0.0, _UNDER), (1.0, _ADAPTER), (2.0, _UNDER)
     )
+
+
+def test_above_a_weak_adapter_is_over_at_once() -> None:
+    """The owner says what it gives; where what enters is not measured, the system shows it as well."""
+    for powers in (watts(dc_input=141, system=130, soc=90), watts(system=141, soc=90)):
+        over = _look(0, SPARK, *powers, *HEALTHY)
+        assert (
+            Standing.OVER_BUDGET is report(over, watching=True, own=own(adapter=140)).budget.verdicts["system"].standing
+        )
+        assert Standing.WITHIN is report(over, watching=True).budget.verdicts["system"].standing
+
+
+@pytest.mark.parametrize("limit", [{"soc": 100}, {"system": 130}])
+def test_a_budget_of_ones_own_may_be_exceeded_for_a_while(limit: dict[str, float]) -> None:
+    """As long as one of the firmware's: a burst is no matter."""
+    (name,) = limit
+    looks = [_look(float(at), SPARK, *watts(system=131, soc=101), *HEALTHY) for at in range(40)]
+    standings = [one.budget.verdicts[name].standing for one in _watched(looks, own(**limit))]
+    since = int(OVER_SECONDS)
+    assert Standing.OVER_BUDGET not in standings[:since]
+    assert {Standing.OVER_BUDGET} == set(standings[since:])
+
+
+def test_a_limit_that_is_changed_is_judged_by_its_new_value() -> None:
+    """From the next look on, as after a reload of the settings."""
+    look: _Items = (SPARK, *watts(dc_input=175, system=170, soc=130), *HEALTHY)
+    before, standings = None, []
+    for at, set_ in enumerate(((), own(adapter=140), own(adapter=190), own(adapter=250))):
+        before = report(_look(at, *look), before, watching=True, own=set_)
+        standings.append(before.budget.verdicts["system"].standing)
+    assert [Standing.WITHIN, Standing.OVER_BUDGET, Standing.NEAR_LIMIT, Standing.WITHIN] == standings
+
+
+def test_the_rest_may_crowd_the_soc_for_a_while() -> None:
+    """The firmware has as long to hold SysPL1."""
+    looks = [_look(float(at), SPARK, *watts(system=235, soc=140, syspl1=225), *HEALTHY) for at in range(40)]
+    is_told = ["soc_and_rest" in {finding.id for finding in one.findings} for one in _watched(looks)]
+    assert [False] * int(OVER_SECONDS) + [True] * (40 - int(OVER_SECONDS)) == is_told
 
 
 def test_each_limit_has_its_own_time() -> None:
