@@ -709,6 +709,9 @@ def checks(settings: Settings, read_web_config: Callable[[Path], object]) -> Ite
     directories += [("state.directory", settings.state_directory)] if settings.state_directory else []
     for name, path in directories:
         problem = _problem_of(path)
+        if problem and path == settings.state_directory and _is_read_only(path):
+            # The kernel does that to a drive that fails; the daemon goes on without, and says so.
+            problem = None
         yield str(path), problem and f"{path}: {problem}; {name} is set by {settings.origins.get(name, 'nobody')}"
 
 
@@ -722,6 +725,13 @@ def _problem_of(directory: Path) -> str | None:
     if not os.access(directory, os.W_OK | os.X_OK):
         return f"user {os.getuid()} may not write there"
     return None
+
+
+def _is_read_only(directory: Path) -> bool:
+    try:
+        return bool(os.statvfs(directory).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
 
 
 def changes_needing_restart(old: Settings, new: Settings) -> list[str]:

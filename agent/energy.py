@@ -17,6 +17,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from spark_agent.agent import BEAT_SECONDS
+from spark_agent.agent.account import SAME_SECONDS, STILL_SECONDS, Account, Register, Sample, count, integrate
 from spark_agent.agent.power import Measured, Power, Unmeasured, at_most
 from spark_agent.agent.snapshot import Snapshot
 from spark_agent.collectors import (
@@ -49,9 +50,6 @@ GAP_SECONDS: Final = 5.0
 # A beat is not on time to the last digit.
 _GAP_SLACK: Final = 0.5
 
-#: A register that has not moved for as long as this stands still; those of a GB10 at idle move each tenth of a second.
-STILL_SECONDS: Final = 60.0
-
 #: Seconds over which a register is held against the integral, and the parts against their whole.
 CHECK_SECONDS: Final = 60.0
 _MISMATCH: Final = 0.10
@@ -59,10 +57,6 @@ _MISMATCH_WATTS: Final = 2.0
 # Of a power that hardly varied, samples are its mean, so a register that says otherwise contradicts them.
 _STEADY: Final = 0.10
 
-# Registers count in steps, and a look is not taken at one instant.
-_BOUND_SLACK: Final = 1.0
-# Readings nearer than this are the same one, told again.
-_SAME: Final = 1e-3
 # Less than this is the resolution of the clocks, and of recordings, not sleep.
 _ASLEEP_LEAST: Final = 2.0
 
@@ -167,6 +161,20 @@ class Energy:
         """How the number is known."""
         return Quality.MEASURED if self.method is Method.COUNTER else Quality.DERIVED
 
+    def later(self, seconds: float) -> "Energy":
+        """Return the same, told so many seconds later."""
+        return Energy(
+            self.scope,
+            self.joules,
+            self.method,
+            self.source,
+            self.age + seconds,
+            self.covered_seconds,
+            self.uncovered_seconds,
+            self.resets,
+            self.crosscheck,
+        )
+
 
 Energies = Mapping[Scope, Energy | Unmeasured]
 
@@ -183,139 +191,6 @@ def readings(energies: Energies) -> Iterator[Reading]:
             if known.crosscheck is not None:
                 yield Reading(CROSSCHECK, known.crosscheck, "", (scope,))
 
-
-# One account
-
-
-@immutable
-class Sample:
-    """A register in joules, or a power in watts, and where it stands: ``at`` and ``asleep`` are seconds of the axis."""
-
-    value: float
-    at: float
-    asleep: float
-    epoch: int
-    driver: str = ""
-
-
-@immutable
-class Account:
-    """What is known so far, in joules and seconds, and the reading from which it goes on.
-
-    A reading that cannot follow from the ``last`` is in ``doubt`` until another one tells which of the two was wrong.
-    One that is no further is ``seen``; when the register moves, it tells for how long it had stood still.
-    """
-
-    joules: float = 0.0
-    covered: float = 0.0
-    uncovered: float = 0.0
-    resets: int = 0
-    last: Sample | None = None
-    doubt: Sample | None = None
-    seen: Sample | None = None
-    source: str = ""
-    rejected: int = 0
-
-
-@immutable
-class Register:
-    """What a register can do: wrap at so many joules, if at all, and move by so many watts at least and at most."""
-
-    most: float
-    least: float = 0.0
-    wrap: float | None = None
-
-    def steps(self, before: float, now: float, seconds: float) -> list[float]:
-        """Return by how many joules it may have moved: none if that cannot be, two if one more wrap may be hidden."""
-        most = self.most * (seconds + _BOUND_SLACK)
-        step = now - before
-        if self.wrap is None:
-            return [step] if 0 <= step <= most else []
-        first = step if step >= 0 else step + self.wrap
-        return [joules for joules in (first, first + self.wrap) if joules <= most]
-
-
-def count(account: Account, now: Sample, register: Register) -> Account:
-    """Go on with a register's next reading."""
-    last = account.last
-    if last is None:
-        return replace(account, last=now)
-    if (now.epoch, now.driver) != (last.epoch, last.driver):
-        return _anew(account, now)
-    elapsed = now.at - last.at
-    if elapsed <= _SAME:
-        return account
-    steps = register.steps(last.value, now.value, elapsed)
-    if not steps:
-        return _doubt(account, now, register)
-    if account.doubt:
-        account = replace(account, doubt=None, rejected=account.rejected + 1)
-    if len(steps) > 1:
-        return _gone_on(account, now, uncovered=elapsed)
-    joules = steps[0]
-    if not joules:
-        # Not renewed yet, or it stands still: when it moves, it tells.
-        return replace(account, seen=now)
-    seen, since = account.seen, last
-    if seen and seen.at - last.at > STILL_SECONDS and register.steps(last.value, now.value, now.at - seen.at):
-        since = seen
-    awake = now.at - since.at - (now.asleep - since.asleep)
-    # Below what is always drawn, it stood still for some of the time, and nobody knows for how much.
-    covered = awake if joules >= register.least * awake else 0.0
-    return _gone_on(account, now, joules, covered, elapsed - covered)
-
-
-def integrate(account: Account, now: Sample, gap: float) -> Account:
-    """Go on with the next power, in watts, by the trapezoid; a longer gap than ``gap`` seconds is not spanned."""
-    last = account.last
-    if last is None:
-        return replace(account, last=now)
-    if now.epoch != last.epoch:
-        return _anew(account, now)
-    elapsed = now.at - last.at
-    if elapsed <= _SAME:
-        return account
-    if elapsed > gap or now.asleep != last.asleep:
-        return _gone_on(account, now, uncovered=elapsed)
-    return _gone_on(account, now, elapsed * (last.value + now.value) / 2, elapsed)
-
-
-def _gone_on(
-    account: Account, now: Sample, joules: float = 0.0, covered: float = 0.0, uncovered: float = 0.0
-) -> Account:
-    return Account(
-        account.joules + joules,
-        account.covered + covered,
-        account.uncovered + uncovered,
-        account.resets,
-        now,
-        None,
-        None,
-        account.source,
-        account.rejected,
-    )
-
-
-def _anew(account: Account, now: Sample) -> Account:
-    """Begin at another number; what was between the two nobody knows."""
-    elapsed = max(0.0, now.at - account.last.at) if account.last else 0.0
-    return replace(_gone_on(account, now, uncovered=elapsed), resets=account.resets + 1)
-
-
-def _doubt(account: Account, now: Sample, register: Register) -> Account:
-    doubt = account.doubt
-    if doubt is None:
-        return replace(account, doubt=now)
-    elapsed = now.at - doubt.at
-    if elapsed <= _SAME:
-        return account
-    if len(register.steps(doubt.value, now.value, elapsed)) == 1:
-        # Two that agree with each other: the count began anew before the first of them.
-        return count(_anew(account, doubt), now, register)
-    return replace(account, doubt=now, rejected=account.rejected + 1)
-
-
-# All accounts
 
 _WRAP: Final = spbm.REGISTER_WRAP_JOULES
 _GPU_MOST: Final = gpu.POWER.bounds[1]
@@ -552,6 +427,10 @@ class Meter:
         """Return what each scope drew, or why there is no number, for those that have an account."""
         return self.accounts().energies()
 
+    def since(self, accounts: Accounts) -> float:
+        """Return the seconds from when the accounts were these until now."""
+        return self._moment.at - accounts.moment.at if self._moment and accounts.moment else 0.0
+
     # Accounts
 
     def _put(self, scope: Scope, what: str, source: str, move: Callable[[Account], Account]) -> tuple[Account, Account]:
@@ -596,11 +475,11 @@ class Meter:
         now = Sample(outer.value - inner.value, moment.at - outer.age, moment.asleep, moment.epoch)
         integral = f"∫ ({outer.source} − {inner.source}) dt"
         _, rest = self._put(whole, _REST, integral, lambda one: integrate(one, now, gap))
-        if rest.last is None or abs(rest.last.at - soc.last.at) > _SAME:
+        if rest.last is None or abs(rest.last.at - soc.last.at) > SAME_SECONDS:
             return
         before = self._joints.get(whole)
         account = before.account if before else Account()
-        if before and (elapsed := soc.last.at - before.at) > _SAME:
+        if before and (elapsed := soc.last.at - before.at) > SAME_SECONDS:
             account = _joined(account, before, elapsed, soc, rest)
         account = replace(account, last=rest.last, resets=soc.resets, source=f"{soc.source} + {integral}")
         self._joints[whole] = Joint(account, soc.last.at, (soc.joules, soc.covered), (rest.joules, rest.covered))
@@ -691,7 +570,9 @@ def _without_gain(before: Account, after: Account) -> Account:
 
 def _joined(account: Account, before: Joint, elapsed: float, soc: Account, rest: Account) -> Account:
     """Add to a whole's account what its SoC's register and the rest say of the same time, if they say it of all."""
-    if all(abs(now.covered - then - elapsed) <= _SAME for now, (_, then) in ((soc, before.soc), (rest, before.rest))):
+    if all(
+        abs(now.covered - then - elapsed) <= SAME_SECONDS for now, (_, then) in ((soc, before.soc), (rest, before.rest))
+    ):
         joules = soc.joules - before.soc[0] + rest.joules - before.rest[0]
         return replace(account, joules=account.joules + joules, covered=account.covered + elapsed)
     return replace(account, uncovered=account.uncovered + elapsed)

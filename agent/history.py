@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from spark_agent.agent import BEAT_SECONDS
 from spark_agent.agent.budget import AT_LIMIT, Budget
-from spark_agent.agent.energy import Accounts, Energies, Meter
+from spark_agent.agent.energy import Accounts, Energies, Energy, Meter
 from spark_agent.agent.inventory import Inventory, changes, inventory, known
 from spark_agent.agent.snapshot import Snapshot, Status, Visit
 from spark_agent.collectors import Quantity
@@ -135,7 +135,13 @@ class Ledger:
     @property
     def energies(self) -> Energies:
         """The energy of each scope, as it was last saved."""
-        return self._energies if self._told else self.meter.energies()
+        if self._told is None:
+            return self.meter.energies()
+        seconds = self.meter.since(self._told.accounts)
+        return {
+            scope: known.later(seconds) if isinstance(known, Energy) else known
+            for scope, known in self._energies.items()
+        }
 
     def note(
         self, snapshot: Snapshot, budget: Budget, *, beat_seconds: float = BEAT_SECONDS, is_disturbed: bool = False

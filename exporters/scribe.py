@@ -35,10 +35,14 @@ class Scribe:
     """Writes what it is handed, until it is told to finish."""
 
     def __init__(self, settings: Settings, machine: str) -> None:
-        """Open what is kept, or raise `StateError`; without a state directory there is only the textfile."""
+        """Open what is kept, or raise `StateError` where there can be no folder for it.
+
+        Without a state directory there is only the textfile; so there is where the state is of a newer agent.
+        """
         #: May be replaced while it writes.
         self.settings = settings
         self._boot_id = _boot_id()
+        self._machine = machine
         self._waiting: deque[Record] = deque(maxlen=_MOST_WAITING)
         self._report: Report | None = None
         self._moved = threading.Condition()
@@ -51,9 +55,14 @@ class Scribe:
         self.ledger = Ledger()
         self._page = self.ledger.page()
         if self._store:
-            self.ledger = self._go_on(self._store)
-            if settings.blackbox:
-                self._box = self._open_box(self._store.folder, machine)
+            try:
+                self.ledger = self._go_on(self._store)
+            except StateError as error:
+                log.error("%s; until then, nothing outlives this agent: no counters, no black box", error)  # noqa: TRY400  (one line)
+                self._store.close()
+                self._store = None
+        if self._store and settings.blackbox:
+            self._box = self._open_box(self._store.folder, machine)
         self._thread = threading.Thread(target=self._write, name="scribe", daemon=True)
 
     def start(self) -> None:
@@ -82,13 +91,11 @@ class Scribe:
         if before := store.load(_COUNTS):
             try:
                 kept = Kept.from_json(before)
-            except ValueError as error:
-                log.warning("%s: %s; counters begin anew", store.folder / _COUNTS, error)
-            try:
-                # What was saved before energy was counted has none.
-                meter = Meter(Accounts.from_json(before["energy"]) if "energy" in before else None)
-            except ValueError as error:
-                log.warning("%s: %s; energies begin anew", store.folder / _COUNTS, error)
+                # What another machine drew, one that is replayed, is no part of this one's account.
+                if before.get("machine") == self._machine:
+                    meter = Meter(Accounts.from_json(before["energy"]))
+            except (KeyError, ValueError) as error:
+                log.warning("%s: %s; these begin anew", store.folder / _COUNTS, error)
             if boot_id := before.get("running"):
                 is_machine = boot_id != self._boot_id
                 kept.unclean_shutdowns += 1
@@ -154,7 +161,7 @@ class Scribe:
         """Save the counts if they have moved. Where that cannot be, they are told all the same, and may be lost."""
         # Of this moment: the beat goes on counting.
         page = self._page
-        content = {**page.to_json(), "running": running}
+        content = {**page.to_json(), "machine": self._machine, "running": running}
         if content == self._saved:
             return
         try:

@@ -603,6 +603,19 @@ def test_no_permission_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert f"{tmp_path}: user 998 may not write there; state.directory is set by nobody" == problem
 
 
+def test_a_drive_that_became_read_only_keeps_nobody_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wrote the settings cannot help it, and what fails beside the drive is worth knowing."""
+    status = os.statvfs(tmp_path)
+    monkeypatch.setattr(os, "access", lambda *_, **__: False)
+    monkeypatch.setattr(os, "statvfs", lambda _: os.statvfs_result((*status[:8], os.ST_RDONLY, *status[9:])))
+    settings = Settings(state_directory=tmp_path, textfile=tmp_path)
+    (_, textfile), (_, state) = checks(settings, refuse)
+    assert textfile
+    assert state is None
+
+
 def test_a_web_configuration_that_cannot_be_used_is_told_in_its_own_words(tmp_path: Path) -> None:
     """It has file and line in it already."""
     path = tmp_path / "web.yml"

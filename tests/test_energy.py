@@ -11,18 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from spark_agent.agent.account import Account, Register, Sample, count, integrate
 from spark_agent.agent.energy import (
     CHECK_SECONDS,
     GAP_SECONDS,
-    Account,
     Accounts,
     Energy,
     Meter,
     Method,
-    Register,
-    Sample,
-    count,
-    integrate,
     readings,
 )
 from spark_agent.agent.power import Unmeasured, understand

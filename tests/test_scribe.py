@@ -3,7 +3,9 @@
 import errno
 import logging
 import os
+import re
 import threading
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +13,17 @@ from typing import Any
 
 import pytest
 from demo import demo_report
+from looks import found
+from looks import watts as soc_watts
 
 from spark_agent.agent import blackbox
 from spark_agent.agent.blackbox import NAME, BlackBox, End, Record
 from spark_agent.agent.config import Settings
+from spark_agent.agent.energy import Energy, Meter
+from spark_agent.agent.power import understand
 from spark_agent.agent.report import Report
 from spark_agent.agent.state import StateError, Store
+from spark_agent.collectors import Scope
 from spark_agent.exporters import scribe as module
 from spark_agent.exporters import textfile
 from spark_agent.exporters.scribe import _MOST_WAITING, Scribe
@@ -173,8 +180,79 @@ def test_counts_that_are_none_begin_anew(settings: Settings, caplog: pytest.LogC
         store.save("counts", {"starts": "many", "running": ""})
     writing = Writing(settings)
     assert (1, 0, 0) == _counts(writing.scribe)
-    assert ["WARNING"] == [one.levelname for one in caplog.records if "counters begin anew" in one.getMessage()]
+    assert ["WARNING"] == [one.levelname for one in caplog.records if "these begin anew" in one.getMessage()]
     writing.finish()
+
+
+def _metered(*looks: tuple[float, float]) -> Meter:
+    """Return a meter that saw these watts of the SoC at these seconds."""
+    meter = Meter()
+    for at, watts in looks:
+        seen = replace(found(*soc_watts(soc=watts)), at=at)
+        seen = replace(seen, visits=tuple(replace(visit, at=at) for visit in seen.visits))
+        meter.note(seen, understand(seen))
+    return meter
+
+
+def test_energy_outlives_the_agent(settings: Settings, report: Report) -> None:
+    """To the last joule that was saved."""
+    first = Writing(settings)
+    first.scribe.ledger.meter = _metered((10, 100), (11, 120))
+    first.write(report)
+    first.kill()
+    second = Writing(settings)
+    told = second.scribe.ledger.energies[Scope.SOC]
+    assert isinstance(told, Energy)
+    assert (110, 1) == (told.joules, told.covered_seconds)
+    second.finish()
+
+
+def test_energy_of_another_machine_is_not_gone_on_with(settings: Settings, report: Report) -> None:
+    """One that was replayed with the same state directory; the counts of the agent go on."""
+    first = Writing(settings)
+    first.scribe.ledger.meter = _metered((10, 100), (11, 120))
+    first.write(report)
+    first.finish()
+    second = Scribe(settings, "another box")
+    assert ({}, 2) == (second.ledger.energies, second.ledger.kept.starts)
+    second.start()
+    second.finish(_PATIENCE)
+
+
+def test_energy_that_is_none_begins_anew(settings: Settings, report: Report, caplog: pytest.LogCaptureFixture) -> None:
+    """With one warning, and with the counts as they were."""
+    first = Writing(settings)
+    first.scribe.ledger.kept.inventory_changes["nvme"] = 3
+    first.write(report)
+    first.finish()
+    assert settings.state_directory
+    with Store(settings.state_directory) as store:
+        store.save("counts", {**(store.load("counts") or {}), "energy": {"accounts": "many"}})
+    second = Writing(settings)
+    assert ({}, {"nvme": 3}) == (second.scribe.ledger.energies, second.scribe.ledger.kept.inventory_changes)
+    assert ["WARNING"] == [one.levelname for one in caplog.records if "no energies" in one.getMessage()]
+    second.finish()
+
+
+def test_a_state_of_a_newer_agent_is_left_alone(
+    settings: Settings, report: Report, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The agent goes on without one, and says so: a monitor that does not run helps nobody."""
+    folder = settings.state_directory
+    assert folder
+    folder.mkdir()
+    content = b"{}"
+    checksum = zlib.crc32(content, zlib.crc32(b"2"))
+    newer = b'{"format": 2, "crc32": "%08x", "content": %s}\n' % (checksum, content)
+    (folder / "counts.json").write_bytes(newer)
+    writing = Writing(settings)
+    ((level, line),) = _lines(caplog)
+    assert "ERROR" == level
+    assert re.search(r"counts.json: format 2.*upgrade this agent.*nothing outlives this agent", line)
+    writing.write(report)
+    writing.finish()
+    assert ["counts.json"] == [path.name for path in folder.iterdir()]
+    assert newer == (folder / "counts.json").read_bytes()
 
 
 def test_the_black_box_has_each_report(settings: Settings, report: Report) -> None:
