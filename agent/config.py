@@ -709,7 +709,7 @@ def checks(settings: Settings, read_web_config: Callable[[Path], object]) -> Ite
     directories += [("state.directory", settings.state_directory)] if settings.state_directory else []
     for name, path in directories:
         problem = _problem_of(path)
-        if problem and path == settings.state_directory and _is_read_only(path):
+        if problem and name == "state.directory" and _is_read_only(path):
             # The kernel does that to a drive that fails; the daemon goes on without, and says so.
             problem = None
         yield str(path), problem and f"{path}: {problem}; {name} is set by {settings.origins.get(name, 'nobody')}"
