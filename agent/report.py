@@ -1,16 +1,17 @@
 """What the exporters see: one look, what it says of power and of the parts, the verdicts on it, and the findings."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
 
 from spark_agent.agent import BEAT_SECONDS
 from spark_agent.agent.budget import STALE_SECONDS, Budget, judge
+from spark_agent.agent.frozen import distrust
 from spark_agent.agent.health import Finding, findings
 from spark_agent.agent.history import History
+from spark_agent.agent.lowpower import judge_clocks
 from spark_agent.agent.power import Power, understand
 from spark_agent.agent.snapshot import Snapshot, Visit
 from spark_agent.agent.specification import Part, compare
+from spark_agent.agent.watch import Watch
 from spark_agent.collectors import platform
 
 
@@ -18,8 +19,8 @@ from spark_agent.collectors import platform
 class Report:
     """All that an exporter may know.
 
-    ``parts`` are a Spark's, held against its specification. A ``history`` only the daemon has; ``since`` says when a
-    finding began to hold.
+    ``parts`` are a Spark's, held against its specification. A ``history`` only the daemon has; ``watch`` is what the
+    next look must know of this one and of those before.
     """
 
     snapshot: Snapshot
@@ -28,11 +29,7 @@ class Report:
     parts: tuple[Part, ...]
     findings: tuple[Finding, ...]
     history: History | None = None
-    since: Mapping[str, float] = field(default_factory=dict)
-
-
-#: Seconds for which a finding must have held before one who watches tells it.
-FOR_SECONDS: Final = {"gpu_mismatch": 60.0}
+    watch: Watch = field(default_factory=Watch)
 
 
 def report(
@@ -45,14 +42,13 @@ def report(
     """Say what one look means; who is ``watching``, look after look, gives the report ``before``."""
     if before and snapshot.at - before.snapshot.at > max(STALE_SECONDS, 2 * beat_seconds):
         before = None  # what happened in between nobody knows
-    power = understand(snapshot)
+    watch = Watch(snapshot.at, before.watch if before else None, watching=watching)
+    power = distrust(understand(snapshot), snapshot, watch)
     budget = judge(snapshot, power, before.budget if before else None, watching=watching)
+    budget = judge_clocks(snapshot, power, budget, watch)
     parts = _parts(snapshot, before)
-    found = findings(snapshot, power, budget, parts)
-    since = {finding.id: before.since.get(finding.id, snapshot.at) if before else snapshot.at for finding in found}
-    if watching:
-        found = tuple(one for one in found if snapshot.at - since[one.id] >= FOR_SECONDS.get(one.id, 0.0))
-    return Report(snapshot, power, budget, parts, found, since=since)
+    found = findings(snapshot, power, budget, parts, watch)
+    return Report(snapshot, power, budget, parts, found, watch=watch)
 
 
 def _parts(snapshot: Snapshot, before: Report | None) -> tuple[Part, ...]:

@@ -400,7 +400,7 @@ def _specification(report: Report) -> Iterator[RenderableType]:
 def _findings(found: Iterable[Finding]) -> Iterator[RenderableType]:
     for finding in found:
         # These have a place of their own above.
-        if finding.id.startswith("specification_") or finding.id in ("gpu_only", "gpu_mismatch"):
+        if finding.id.startswith("specification_") or finding.id in ("gpu_only", "gpu_mismatch", "connectx7_asleep"):
             continue
         word, style = _SEVERITY_STYLES[finding.severity]
         yield Text.assemble((f"{word}: ", style), (finding.title, "bold"))
