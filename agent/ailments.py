@@ -335,8 +335,8 @@ def _is_idle(snapshot: Snapshot, power: Power) -> bool:
 
 # --- the GPU's driver -------------------------------------------------------------------------------------------------
 
-GPU_LOST: Final = Kind("gpu_lost", for_seconds=10.0)
-DRIVER_MISMATCH: Final = Kind("driver_mismatch", for_seconds=10.0)
+GPU_LOST: Final = Kind("gpu_lost")
+DRIVER_MISMATCH: Final = Kind("driver_mismatch")
 
 #: Why the GPU cannot be read, where that is a finding of its own and no failure of the agent's to read it.
 OWN_REASONS: Final = (Reason.DEVICE_LOST, Reason.VERSION_MISMATCH)

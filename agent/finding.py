@@ -49,11 +49,20 @@ class Kind:
     for_seconds: float = 0.0
     hold_seconds: float = 0.0
 
+    def of(self, part: str) -> str:
+        """Return the id of a finding about one part."""
+        return self.id.replace("*", part)
+
+    def covers(self, id_: str) -> bool:
+        """Whether an id is one of this kind."""
+        start, star, _ = self.id.partition("*")
+        return id_.startswith(start) if star else id_ == self.id
+
     def found(
         self, severity: Severity, title: str, evidence: Iterable[str] = (), action: str = "", of: str = ""
     ) -> Finding:
         """Return a finding of this kind, ``of`` the part that it is about."""
-        return Finding(self.id.replace("*", of) if of else self.id, severity, title, tuple(evidence), action)
+        return Finding(self.of(of) if of else self.id, severity, title, tuple(evidence), action)
 
 
 def exit_code(found: tuple[Finding, ...]) -> int:

@@ -48,7 +48,7 @@ SEEN_STUCK_HERTZ: Final = 1000e6
 #: power. All ten of them busy draw 64 W (one owner), so that four alone would be beyond this; the margin is ours.
 CPU_WATTS: Final = (19.0, 22.0)
 CPU_BUSY: Final = 4.0
-CPU_SECONDS: Final = 60.0
+CPU_SECONDS: Final = 30.0
 
 STUCK: Final = Kind("stuck_low_power")
 CPU_HELD: Final = Kind("cpu_held_low")
@@ -96,6 +96,18 @@ def loaded_seconds(watch: Watch) -> float:
     """Return for how many seconds of the watch the GPU was seen under load."""
     spell = watch.spells.get(_LOAD)
     return spell.seconds if spell else 0.0
+
+
+def low_seconds(watch: Watch) -> float | None:
+    """Return for how many seconds of load the GPU has been low; None where it is not, or cannot be told."""
+    spell = watch.spells.get(_LOW)
+    return spell.seconds if spell else None
+
+
+def busy_cores(watch: Watch) -> float | None:
+    """Return how many performance cores' worth of time was busy of late, as far as that was of interest."""
+    rate = watch.rates.get(_CPU)
+    return rate.per_second if rate else None
 
 
 def is_starved(watch: Watch) -> bool:

@@ -47,7 +47,8 @@ _SCOPES: Final = (
     (Scope.DLA, "DLA", 2),
 )
 
-_SEVERITY_STYLES: Final = {
+#: The word for a severity, and its colour.
+SEVERITY_STYLES: Final = {
     Severity.OK: ("ok", "green"),
     Severity.INFO: ("info", "cyan"),
     Severity.WARNING: ("warning", "yellow"),
@@ -79,7 +80,7 @@ _MATCH_STYLES: Final = {
 def show(report: Report, console: Console) -> None:
     """Print the whole screen."""
     snapshot = report.snapshot
-    console.print(_title(snapshot))
+    console.print(title(snapshot))
     for name, body in (
         (_power_title(report.power), _power(report)),
         ("Budget", _budget(report)),
@@ -99,7 +100,8 @@ def show(report: Report, console: Console) -> None:
             console.print(Padding(Group(*parts), (0, 0, 0, 1)))
 
 
-def _title(snapshot: Snapshot) -> RenderableType:
+def title(snapshot: Snapshot) -> RenderableType:
+    """Return what the machine is, and that it is not the live one where it is not."""
     head = Text()
     if snapshot.origin is not Origin.LIVE:
         head.append(f"{snapshot.origin.value.upper()} machine {snapshot.machine}", "black on yellow")
@@ -402,12 +404,17 @@ def _findings(found: Iterable[Finding]) -> Iterator[RenderableType]:
         # These have a place of their own above.
         if finding.id.startswith("specification_") or finding.id in ("gpu_only", "gpu_mismatch", "connectx7_asleep"):
             continue
-        word, style = _SEVERITY_STYLES[finding.severity]
-        yield Text.assemble((f"{word}: ", style), (finding.title, "bold"))
-        for line in finding.evidence:
-            yield Padding(Text(line, "dim"), (0, 0, 0, 2))
-        if finding.action:
-            yield Padding(Text.assemble(("→ ", style), finding.action), (0, 0, 0, 2))
+        yield from finding_lines(finding)
+
+
+def finding_lines(finding: Finding) -> Iterator[RenderableType]:
+    """Yield one finding: how much it matters, what shows it, and what to do."""
+    word, style = SEVERITY_STYLES[finding.severity]
+    yield Text.assemble((f"{word}: ", style), (finding.title, "bold"))
+    for line in finding.evidence:
+        yield Padding(Text(line, "dim"), (0, 0, 0, 2))
+    if finding.action:
+        yield Padding(Text.assemble(("→ ", style), finding.action), (0, 0, 0, 2))
 
 
 class _Flow:
