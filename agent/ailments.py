@@ -14,7 +14,7 @@ from spark_agent.agent.lowpower import gpu_now
 from spark_agent.agent.power import Power, Unmeasured
 from spark_agent.agent.snapshot import Snapshot, Status
 from spark_agent.agent.watch import Key, Watch
-from spark_agent.collectors import Quantity, Reason, Scope, cpu, fan, gpu, memory, nic, nvme, spbm
+from spark_agent.collectors import Quantity, Reason, Scope, cpu, fan, gpu, memory, nic, nvme, platform, spbm
 from spark_agent.collectors import thermal as heat
 
 _GIB: Final = 2**30
@@ -215,7 +215,9 @@ _COOLER: Final = 3.0
 
 def drives(snapshot: Snapshot, watch: Watch) -> Iterator[Finding]:
     """Yield what is wrong with the NVMe drives. Wear is not: SMART needs root."""
-    band = _COOLER * (watch.before(NVME_HOT.id) is not None)
+    before = watch.before(NVME_HOT.id)
+    band = _COOLER * (before is not None)
+    critical_band = _COOLER * (before is not None and before.severity is Severity.CRITICAL)
     limits = {
         of: {(reading.entity, reading.labels): reading.value for reading in snapshot.readings(of)}
         for of in (nvme.TEMPERATURE_MAX, nvme.TEMPERATURE_CRITICAL)
@@ -225,11 +227,11 @@ def drives(snapshot: Snapshot, watch: Watch) -> Iterator[Finding]:
     for reading in snapshot.readings(nvme.TEMPERATURE):
         sensor = reading.entity, reading.labels
         most, end = (limits[of].get(sensor) for of in (nvme.TEMPERATURE_MAX, nvme.TEMPERATURE_CRITICAL))
-        for limit, words in ((end, "it may stop working"), (most, "it warns")):
-            if limit is not None and reading.value >= limit - band:
-                critical |= limit is end
-                hot.append(f"{reading.entity} {reading.labels[0]}: {reading.value:.1f} °C, {words} at {limit:.1f} °C")
-                break
+        is_critical = end is not None and reading.value >= end - critical_band
+        critical |= is_critical
+        limit, words = (end, "it may stop working") if is_critical else (most, "it warns")
+        if limit is not None and (is_critical or reading.value >= limit - band):
+            hot.append(f"{reading.entity} {reading.labels[0]}: {reading.value:.1f} °C, {words} at {limit:.1f} °C")
     if hot:
         yield NVME_HOT.found(
             Severity.CRITICAL if critical else Severity.WARNING,
@@ -273,6 +275,8 @@ _WARM: Final = "warm though idle"
 
 def temperatures(snapshot: Snapshot, watch: Watch) -> Iterator[Finding]:
     """Yield what comes near the temperature at which it shuts down."""
+    if not snapshot.fact(platform.IS_SPARK):
+        return  # a PC's processor may well work at its end
     before = watch.before(TOO_HOT.id)
     ends = {reading.entity: reading.value for reading in snapshot.readings(heat.CRITICAL)}
     places = {fact.entity: fact.value for fact in snapshot.facts(heat.PLACE)}
@@ -298,14 +302,16 @@ def fans(snapshot: Snapshot, power: Power, watch: Watch) -> Iterator[Finding]:
     """Yield that the fans stand still though it is warm: as their driver says, or as it must be."""
     zones = [reading for reading in snapshot.readings(heat.TEMPERATURE) if reading.entity.startswith("thermal_zone")]
     hottest = max((reading.value for reading in zones), default=None)
-    if hottest is None:
+    if hottest is None or not snapshot.fact(platform.IS_SPARK):
         return
     speeds = snapshot.readings(fan.SPEED)
     if speeds:
-        band = _COOLER * (watch.before(FANS_STILL.id) is not None)
+        before = watch.before(FANS_STILL.id)
+        band = _COOLER * (before is not None)
+        hot_band = _COOLER * (before is not None and before.severity is Severity.WARNING)
         if not any(reading.value for reading in speeds) and hottest >= WARM_CELSIUS - band:
             yield FANS_STILL.found(
-                Severity.WARNING if hottest >= HOT_CELSIUS - band else Severity.INFO,
+                Severity.WARNING if hottest >= HOT_CELSIUS - hot_band else Severity.INFO,
                 f"the fans stand still at {hottest:.0f} °C",
                 (
                     *(f"{reading.entity}: 0 rpm" for reading in speeds),

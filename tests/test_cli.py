@@ -104,7 +104,8 @@ def _folder(path: Path, files: Mapping[str, str] | None = None, **parts: Any) ->
         (("--demo", "fe-wedged"), 2),
         (("--demo", "fe-wedged-enodata"), 2),
         (("--demo", "driver-lost"), 0),
-        (("--demo", "driver-lost", "--at", "25"), 3),
+        (("--demo", "driver-lost", "--at", "25"), 2),
+        (("--demo", "driver-lost", "--at", "45"), 3),
         (("--demo", "driver-lost", "--at", "90", "--interval", "5"), 0),
     ],
 )

@@ -321,8 +321,8 @@ def test_what_comes_first_stays() -> None:
 def _cores(t: int, busy: int, soc: float, *, pace: int = 5) -> Snapshot:
     """Return a look at a Spark with so many of its ten performance cores busy, whose times are read now and then."""
     read_at = float(t - t % pace)
-    times = [Reading(cpu.BUSY, read_at * (core < busy), str(core), at=read_at) for core in range(10)]
-    slow = [Reading(cpu.BUSY, read_at, "10", at=read_at), Fact(cpu.CORE_TYPE, "efficiency", "10")]
+    times: list[Item] = [Reading(cpu.BUSY, read_at * (core < busy), str(core), at=read_at) for core in range(10)]
+    slow: list[Item] = [Reading(cpu.BUSY, read_at, "10", at=read_at), Fact(cpu.CORE_TYPE, "efficiency", "10")]
     types = [Fact(cpu.CORE_TYPE, "performance", str(core)) for core in range(10)]
     return at(t, SPARK, *watts(soc=soc), *times, *slow, *types)
 
