@@ -157,6 +157,7 @@ _KINDS: Final[Mapping[Standing, Kind]] = {
     Standing.ERROR: ERROR,
     Standing.STALE: STALE,
 }
+_HELD_LOW: Final = (Standing.CAPPED_LOW, Standing.LIMITS_UNPUBLISHED)
 _HELD: Final = "the GPU has been held at a fraction of its power under load"
 # By whether the clock moves at all; one that stands still somebody may have locked.
 _STARVED: Final = {
@@ -199,6 +200,8 @@ def _verdicts(snapshot: Snapshot, budget: Budget, watch: Watch) -> Iterator[Find
                 for scope in telling
                 for line in (budget.verdicts[scope].reason, *budget.verdicts[scope].evidence)
             ]
+            if standing in _HELD_LOW and conclusive:
+                evidence.append("conclusive: nothing harmless looks the same")
             yield _KINDS[standing].found(said.severity, said.title, dict.fromkeys(evidence), said.action)
     for scope, verdict in budget.verdicts.items():
         yield from _near_limit(scope, verdict)

@@ -138,7 +138,7 @@ def judge_clocks(snapshot: Snapshot, power: Power, budget: Budget, watch: Watch)
     verdict = budget.verdicts["gpu"]
     if spell is None or spell.seconds < STARVED_SECONDS or verdict.standing not in _COMPARED:
         return budget
-    evidence = (*_evidence(spell, now), *_limits(budget), *verdict.evidence)
+    evidence = (*_evidence(spell, now, watch.at), *_limits(budget), *verdict.evidence)
     reason = f"under load below {STARVED_HERTZ / 1e6:.0f} MHz and {STARVED_WATTS:.0f} W for {_minutes(spell.seconds)}"
     held = Verdict(Standing.CAPPED_LOW, reason, evidence, conclusive=not _is_pinned(spell))
     return replace(budget, verdicts={**budget.verdicts, "gpu": held})
@@ -161,9 +161,11 @@ def findings(snapshot: Snapshot, power: Power, budget: Budget, watch: Watch) -> 
 def _stuck(spell: Spell, now: Gpu | None, budget: Budget, watch: Watch) -> Iterator[Finding]:
     if not watch.watching:
         title = "the GPU may be stuck at low power; `spark-agent doctor --for 60` decides"
-        yield STUCK.found(Severity.INFO, title, _evidence(spell, now), "let it work for a minute, and look for as long")
+        yield STUCK.found(
+            Severity.INFO, title, _evidence(spell, now, watch.at), "let it work for a minute, and look for as long"
+        )
     elif spell.seconds >= LOW_SECONDS:
-        evidence = (*_evidence(spell, now), *_limits(budget))
+        evidence = (*_evidence(spell, now, watch.at), *_limits(budget))
         if _is_pinned(spell) and spell.high > SEEN_STUCK_HERTZ:
             title = f"the GPU's clock stands still at {spell.high / 1e6:.0f} MHz under load: locked, or stuck"
             yield STUCK.found(Severity.INFO, title, evidence, UNLOCK + DRAIN)
@@ -176,7 +178,7 @@ def _is_pinned(spell: Spell) -> bool:
     return spell.low == spell.high
 
 
-def _evidence(spell: Spell, now: Gpu | None) -> Iterator[str]:
+def _evidence(spell: Spell, now: Gpu | None, at: float) -> Iterator[str]:
     low, high = spell.low / 1e6, spell.high / 1e6
     clocks = f"{low:.0f} MHz" if _is_pinned(spell) else f"{low:.0f} to {high:.0f} MHz"
     if spell.seconds:
@@ -189,6 +191,8 @@ def _evidence(spell: Spell, now: Gpu | None) -> Iterator[str]:
             yield "NVML shows no clock-event reasons here at all"
         else:
             yield f"NVML's reason for the clock: {', '.join(now.reasons) or 'none'}"
+    if spell.is_paused:
+        yield f"seen last {at - spell.last:.0f} s ago; since then there has been too little load to tell"
     if spell.seconds and _is_pinned(spell):
         yield "the clock has not moved by a megahertz, which a lock (nvidia-smi -lgc) would look like as well"
 

@@ -164,9 +164,11 @@ class Watch:
             if kind is None or not self.watching or self._follow(kind, finding):
                 told.append(finding)
         for id_, before in self._timed.items():
-            if id_ not in self.found and before.is_told and self.at - before.spell.last < kinds[id_].hold_seconds:
+            ago = self.at - before.spell.last
+            if id_ not in self.found and before.is_told and ago < kinds[id_].hold_seconds:
                 self.timed[id_] = replace(before, spell=replace(before.spell, is_paused=True))
-                told.append(before.finding)
+                when = f"so it was {ago:.0f} s ago"
+                told.append(replace(before.finding, evidence=(*before.finding.evidence, when)))
         return told
 
     def _follow(self, kind: Kind, finding: Finding) -> bool:

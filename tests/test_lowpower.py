@@ -181,7 +181,9 @@ def test_a_healthy_clock_ends_it_at_once() -> None:
 def test_once_told_it_waits_for_load_that_says_otherwise() -> None:
     """Idle, nobody knows whether it is over; but not for ever."""
     told = [*seconds(0, 40, *_LOW), *seconds(40, 500, *_IDLE)]
-    assert "stuck_low_power" in _last(told)
+    evidence = _last(told)["stuck_low_power"].evidence
+    assert "seen last 460 s ago; since then there has been too little load to tell" in evidence
+    assert not any(line.startswith("now") for line in evidence)
     assert {} == _last([*told, *seconds(500, 40 + int(TOLD_PAUSE_SECONDS) + 1, *_IDLE)])
 
 

@@ -157,7 +157,8 @@ class TestTelling:
         for at, title in enumerate(("1", "2")):
             watch = Watch(float(at), watch, watching=True)
             watch.tell([_KIND.found(Severity.WARNING, title)], kinds)
-        assert ["2"] == [one.title for one in Watch(2.0, watch, watching=True).tell([], kinds)]
+        (held,) = Watch(3.0, watch, watching=True).tell([], kinds)
+        assert ("2", ("so it was 2 s ago",)) == (held.title, held.evidence)
 
     @given(st.lists(st.booleans(), min_size=1, max_size=60))
     def test_nothing_is_told_that_did_not_hold_for_long_enough(self, found: list[bool]) -> None:
