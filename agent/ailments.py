@@ -235,7 +235,7 @@ def drives(snapshot: Snapshot, watch: Watch) -> Iterator[Finding]:
     if hot:
         yield NVME_HOT.found(
             Severity.CRITICAL if critical else Severity.WARNING,
-            "an NVMe drive is hotter than it wants to be, and slows down to cool",
+            "an NVMe drive is as hot as it warns of, and may slow down to cool",
             hot,
             "give the machine air; see what writes to it so much",
         )

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imagine
 import pytest
 from demo import demo_report
 from hosts import host
@@ -147,6 +149,34 @@ class TestDemos:
         plain = {f"specification_{part.id}" for part in known.parts if part.match != "differs"}
         made = {id_ for check in checked(known) for id_ in check.findings}
         assert {finding.id for finding in known.findings} - plain == made
+
+
+def test_a_machine_with_everything_wrong(run: Run, tmp_path: Path) -> None:
+    """From the files on: a lone twin, a fatal PCIe error on the way, no memory, a hot SoC and a hot drive."""
+    machine = imagine.build("dell-cx7")
+    files = machine.files
+
+    def path(end: str) -> str:
+        return next(one for one in files if one.endswith(end))
+
+    files[path("/enp1s0f0np0/operstate")] = "up\n"
+    files[path("/temp1_max").replace("_max", "_input")] = "83000\n"
+    errors, zone = path("0000:01:00.0/aer_dev_fatal"), path("/thermal_zone0/temp")
+    counted, amounts = files[errors], files["/proc/meminfo"]
+    few = re.sub(r"(MemAvailable: +)[0-9]+", rf"\g<1>{3 * 2**20}", amounts)
+    machine.move(
+        lambda t: {
+            errors: counted.replace("TOTAL_ERR_FATAL 0", f"TOTAL_ERR_FATAL {int(t > 20)}"),
+            zone: 95_000,
+            "/proc/meminfo": few,
+        }
+    )
+    imagine.write_folder(machine, tmp_path / "sick")
+    code, found = _json(run, "--machine", tmp_path / "sick", "doctor", "--for", "60")
+    assert 2 == code
+    assert ["memory_low", "pcie_errors", "too_hot", "nvme_hot", "connectx7_twin_down", "gpu_only"] == [
+        finding["id"] for finding in found["findings"] if not finding["id"].startswith("specification_")
+    ]
 
 
 _ZONE = Reading(thermal.TEMPERATURE, 40, "thermal_zone0")
