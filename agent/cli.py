@@ -33,7 +33,7 @@ INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 
 #: The commands that read the settings: all of them, or those on power (`Target.own_limits`).
-CONFIGURED: Final = ("serve", "snapshot")
+CONFIGURED: Final = ("serve", "snapshot", "doctor")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,23 @@ class Target:
                 _complain(warning)
         return own_limits(settings)
 
+    def watched(self, collectors: "Mapping[str, Collector]", seconds: float) -> "tuple[Report, bool]":
+        """Look on for so many seconds, and say whether Ctrl-C cut it short; a replay takes no time."""
+        from spark_agent.agent.sampler import look_on, play
+
+        own, machine = self.own_limits(), self.open()
+        if machine:
+            return play(machine, collectors, (self.at or 0.0) + seconds, self.interval, own), False
+        if not sys.stderr.isatty():
+            return look_on(self.host(None), collectors, seconds, self.interval, own)
+        with click.progressbar(length=math.ceil(seconds), label="watching", file=sys.stderr) as bar:
+            began = time.monotonic()
+
+            def tell(_: "Report") -> None:
+                bar.update(min(bar.length or 0, round(time.monotonic() - began)) - bar.pos)
+
+            return look_on(self.host(None), collectors, seconds, self.interval, own, tell)
+
     def host(self, machine: "Machine | None") -> "Host":
         """Return the opened machine's host, or the live one."""
         from spark_agent.collectors._live import live_host
@@ -148,13 +165,13 @@ class Configured(click.Command):
     default=BEAT_SECONDS,
     show_default=True,
     metavar="SECONDS",
-    help="Beat at which --at plays.",
+    help="Beat at which --at plays, and `doctor --for` watches.",
 )
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Settings of `serve`, and power limits for `snapshot`, in TOML.  "
+    help="Settings of `serve`, and power limits for all that judges power, in TOML.  "
     "[default: /etc/spark-agent/spark-agent.toml, if it is there]",
 )
 @click.version_option(__version__, prog_name="spark-agent")
@@ -230,6 +247,41 @@ def snapshot(target: Target, output: str, only: str | None, private: bool) -> in
 
         show(report, Console(highlight=False, markup=False, emoji=False))
     return exit_code(report.findings)
+
+
+@commands.command()
+@click.option(
+    "--for",
+    "seconds",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Watch for so long: 60 decide what shows only under load. On a replay it plays on, and takes no time.",
+)
+@click.option("--output", "-o", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.pass_obj
+def doctor(target: Target, seconds: float | None, output: str) -> int:
+    """Say what ails this machine, worst first, with evidence and what to do; and what is fine or cannot be told.
+
+    The exit code is that of the worst finding. Ctrl-C ends --for early: what is known then is told, and the code is
+    130.
+    """
+    from spark_agent.agent.health import exit_code
+    from spark_agent.collectors import discover
+    from spark_agent.exporters import diagnosis
+
+    if seconds is not None and not math.isfinite(seconds):
+        raise click.BadParameter(f"{seconds} is no number of seconds", param_hint="--for")
+    if seconds:
+        report, is_interrupted = target.watched(discover(), seconds)
+    else:
+        report, is_interrupted = target.report(discover()), False
+    if output == "json":
+        _write(diagnosis.text(diagnosis.diagnosis(report, is_interrupted=is_interrupted)))
+    else:
+        from rich.console import Console
+
+        diagnosis.show(report, Console(highlight=False, markup=False, emoji=False), is_interrupted=is_interrupted)
+    return INTERRUPTED if is_interrupted else exit_code(report.findings)
 
 
 @commands.command(cls=Configured)

@@ -1,17 +1,19 @@
 """What the exporters see: one look, what it says of power and of the parts, the verdicts on it, and the findings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 from spark_agent.agent import BEAT_SECONDS
-from spark_agent.agent.budget import OVER_SECONDS, STALE_SECONDS, Budget, Limit, judge
+from spark_agent.agent.budget import STALE_SECONDS, Budget, Limit, judge
 from spark_agent.agent.energy import Energies, Meter, readings
+from spark_agent.agent.frozen import distrust
 from spark_agent.agent.health import Finding, findings
 from spark_agent.agent.history import History
+from spark_agent.agent.lowpower import judge_clocks
 from spark_agent.agent.power import Power, understand, without
 from spark_agent.agent.snapshot import Snapshot, Visit
 from spark_agent.agent.specification import Part, compare
+from spark_agent.agent.watch import Watch
 from spark_agent.collectors import Reading, platform
 
 
@@ -20,7 +22,7 @@ class Report:
     """All that an exporter may know.
 
     ``parts`` are a Spark's, held against its specification. A ``history`` only the daemon has, and ``energies`` only
-    who looks again and again; ``since`` says when a finding began to hold.
+    who looks again and again; ``watch`` is what the next look must know of this one and of those before.
     """
 
     snapshot: Snapshot
@@ -29,16 +31,12 @@ class Report:
     parts: tuple[Part, ...]
     findings: tuple[Finding, ...]
     history: History | None = None
-    since: Mapping[str, float] = field(default_factory=dict)
+    watch: Watch = field(default_factory=Watch)
     energies: Energies = field(default_factory=dict)
 
     def derived(self) -> tuple[Reading, ...]:
         """Return what the agent itself makes of what was read, as readings of its own declarations."""
         return tuple(readings(self.energies))
-
-
-#: Seconds for which a finding must have held before one who watches tells it.
-FOR_SECONDS: Final = {"gpu_mismatch": 60.0, "soc_and_rest": OVER_SECONDS}
 
 
 def report(
@@ -56,17 +54,16 @@ def report(
     """
     if before and snapshot.at - before.snapshot.at > max(STALE_SECONDS, 2 * beat_seconds):
         before = None  # what happened in between nobody knows
-    power = understand(snapshot)
+    watch = Watch(snapshot.at, before.watch if before else None, watching=watching)
+    power = distrust(understand(snapshot), snapshot, watch)
     if meter:
         meter.note(snapshot, power, beat_seconds=beat_seconds)
         power = without(power, meter.contradictions)
     budget = judge(snapshot, power, before.budget if before else None, watching=watching, own=own)
+    budget = judge_clocks(snapshot, power, budget, watch)
     parts = _parts(snapshot, before)
-    found = findings(snapshot, power, budget, parts)
-    since = {finding.id: before.since.get(finding.id, snapshot.at) if before else snapshot.at for finding in found}
-    if watching:
-        found = tuple(one for one in found if snapshot.at - since[one.id] >= FOR_SECONDS.get(one.id, 0.0))
-    return Report(snapshot, power, budget, parts, found, since=since)
+    found = findings(snapshot, power, budget, parts, watch)
+    return Report(snapshot, power, budget, parts, found, watch=watch)
 
 
 def _parts(snapshot: Snapshot, before: Report | None) -> tuple[Part, ...]:

@@ -137,3 +137,32 @@ def play(
     # Who asked for this second wants nothing older.
     sampler.disturb()
     return sampler.beat(math.inf)
+
+
+def look_on(
+    host: Host,
+    collectors: Mapping[str, Collector],
+    seconds: float,
+    beat_seconds: float = BEAT_SECONDS,
+    own: Sequence[Limit] = (),
+    after: Callable[[Report], None] = lambda _: None,
+) -> tuple[Report, bool]:
+    """Look on for so many seconds, and return the last report, and whether Ctrl-C cut it short."""
+    sampler = Sampler(host, collectors, beat_seconds=beat_seconds, own=own)
+    until = host.clock() + seconds
+    stop = threading.Event()
+
+    def see(report: Report) -> None:
+        after(report)
+        if host.clock() + beat_seconds > until:
+            stop.set()
+
+    try:
+        sampler.run(stop, see)
+        if (rest := until - host.clock()) > 0:
+            time.sleep(rest)
+        return sampler.beat(math.inf), False
+    except KeyboardInterrupt:
+        if sampler.report is None:
+            raise
+        return sampler.report, True

@@ -48,7 +48,8 @@ _SCOPES: Final = (
     (Scope.DLA, "DLA", 2),
 )
 
-_SEVERITY_STYLES: Final = {
+#: The word for a severity, and its colour.
+SEVERITY_STYLES: Final = {
     Severity.OK: ("ok", "green"),
     Severity.INFO: ("info", "cyan"),
     Severity.WARNING: ("warning", "yellow"),
@@ -80,11 +81,11 @@ _MATCH_STYLES: Final = {
 def show(report: Report, console: Console) -> None:
     """Print the whole screen."""
     snapshot = report.snapshot
-    console.print(_title(snapshot))
+    console.print(title(snapshot))
     for name, body in (
         (_power_title(report.power), _power(report)),
         ("Budget", _budget(report)),
-        (_energy_title(report), _energy(report)),
+        (energy_title(report), energy_lines(report)),
         ("GPU", _gpu(snapshot)),
         ("CPU", _cpu(snapshot)),
         ("Memory", _memory(snapshot)),
@@ -101,7 +102,8 @@ def show(report: Report, console: Console) -> None:
             console.print(Padding(Group(*parts), (0, 0, 0, 1)))
 
 
-def _title(snapshot: Snapshot) -> RenderableType:
+def title(snapshot: Snapshot) -> RenderableType:
+    """Return what the machine is, and that it is not the live one where it is not."""
     head = Text()
     if snapshot.origin is not Origin.LIVE:
         head.append(f"{snapshot.origin.value.upper()} machine {snapshot.machine}", "black on yellow")
@@ -214,12 +216,14 @@ def _budget(report: Report) -> Iterator[RenderableType]:
     yield table
 
 
-def _energy_title(report: Report) -> str:
+def energy_title(report: Report) -> str:
+    """Return the heading over what was counted, with its age."""
     ages = [known.age for known in report.energies.values() if isinstance(known, Energy)]
     return f"Energy, counted until {max(ages):.1f} s ago" if ages else "Energy"
 
 
-def _energy(report: Report) -> Iterator[RenderableType]:
+def energy_lines(report: Report) -> Iterator[RenderableType]:
+    """Yield what each scope drew, how that is known, and of how much time."""
     table = _grid("left", "right", "left", "left", "wrap")
     for scope, name, _ in _SCOPES:
         known = report.energies.get(scope)
@@ -228,7 +232,7 @@ def _energy(report: Report) -> Iterator[RenderableType]:
             table.add_row(
                 name,
                 Text(_joules(known.joules), "bold"),
-                f"{known.quality} ({known.method})",
+                known.quality.value,
                 f"over {_duration(known.covered_seconds)}{gaps}",
                 Text(known.source, "dim"),
             )
@@ -448,14 +452,19 @@ def _specification(report: Report) -> Iterator[RenderableType]:
 def _findings(found: Iterable[Finding]) -> Iterator[RenderableType]:
     for finding in found:
         # These have a place of their own above.
-        if finding.id.startswith("specification_") or finding.id in ("gpu_only", "gpu_mismatch"):
+        if finding.id.startswith("specification_") or finding.id in ("gpu_only", "gpu_mismatch", "connectx7_asleep"):
             continue
-        word, style = _SEVERITY_STYLES[finding.severity]
-        yield Text.assemble((f"{word}: ", style), (finding.title, "bold"))
-        for line in finding.evidence:
-            yield Padding(Text(line, "dim"), (0, 0, 0, 2))
-        if finding.action:
-            yield Padding(Text.assemble(("→ ", style), finding.action), (0, 0, 0, 2))
+        yield from finding_lines(finding)
+
+
+def finding_lines(finding: Finding) -> Iterator[RenderableType]:
+    """Yield one finding: how much it matters, what shows it, and what to do."""
+    word, style = SEVERITY_STYLES[finding.severity]
+    yield Text.assemble((f"{word}: ", style), (finding.title, "bold"))
+    for line in finding.evidence:
+        yield Padding(Text(line, "dim"), (0, 0, 0, 2))
+    if finding.action:
+        yield Padding(Text.assemble(("→ ", style), finding.action), (0, 0, 0, 2))
 
 
 class _Flow:

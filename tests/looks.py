@@ -1,12 +1,14 @@
 """Looks, put together from what was found: for tests of what it means."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from spark_agent.agent.budget import Budget, Limit, judge, own_limits
 from spark_agent.agent.config import Settings
 from spark_agent.agent.health import Finding, findings
 from spark_agent.agent.power import understand
+from spark_agent.agent.report import Report, report
 from spark_agent.agent.snapshot import Snapshot, Status, Visit
 from spark_agent.agent.specification import compare
 from spark_agent.collectors import (
@@ -111,4 +113,37 @@ def told(snapshot: Snapshot) -> tuple[Finding, ...]:
     known = understand(snapshot)
     return findings(
         snapshot, known, judge(snapshot, known), compare(snapshot) if snapshot.fact(platform.IS_SPARK) else ()
+    )
+
+
+def at(seconds: float, *items: Item, without: Mapping[str, Reason] | None = None) -> Snapshot:
+    """Return a look at a time, all of it fresh."""
+    snapshot = found(*items, without=without)
+    return replace(snapshot, at=seconds, visits=tuple(replace(visit, at=seconds) for visit in snapshot.visits))
+
+
+def watched(looks: Iterable[Snapshot]) -> Iterator[Report]:
+    """Yield the report of each look, as a daemon has it."""
+    before = None
+    for snapshot in looks:
+        before = report(snapshot, before, watching=True)
+        yield before
+
+
+def seconds(begin: int, end: int, *items: Item) -> list[Snapshot]:
+    """Return a look each second, all alike."""
+    return [at(float(second), *items) for second in range(begin, end)]
+
+
+def gb10(
+    busy: float, megahertz: float, watts_: float, *, pstate: str = "P0", reasons: Sequence[str] = ()
+) -> tuple[Item, ...]:
+    """Return what a Spark's GPU does: share of time busy, SM clock, NVML's power, and why its clock is held down."""
+    return (
+        SPARK,
+        *watts(gpu_nvml=watts_),
+        Reading(gpu.UTILIZATION, busy, "0"),
+        Reading(gpu.CLOCK, megahertz * 1e6, "0", ("sm",)),
+        Fact(gpu.PSTATE, pstate, "0"),
+        Fact(gpu.EVENTS, tuple(reasons), "0"),
     )

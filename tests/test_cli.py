@@ -181,7 +181,8 @@ def test_a_variable_that_is_none_is_told(run: Run, default_file: Path, monkeypat
         (("--demo", "fe-wedged"), 2),
         (("--demo", "fe-wedged-enodata"), 2),
         (("--demo", "driver-lost"), 0),
-        (("--demo", "driver-lost", "--at", "25"), 3),
+        (("--demo", "driver-lost", "--at", "25"), 2),
+        (("--demo", "driver-lost", "--at", "45"), 3),
         (("--demo", "driver-lost", "--at", "90", "--interval", "5"), 0),
     ],
 )

@@ -143,6 +143,7 @@ class TestVerdicts:
         assert Severity.CRITICAL is finding.severity
         assert "the firmware holds this machine at a fraction of its power" == finding.title
         assert "system: SysPL1 (system, sustained) is 30 W (spbm syspl1_cap)" in finding.evidence
+        assert "conclusive: nothing harmless looks the same" == finding.evidence[-1]
         assert "SoC: PL1 (SoC, sustained) is 20 W (spbm pl1_cap)" in finding.evidence
         assert not [line for line in finding.evidence if line.startswith("GPU")]
         assert "take the power adapter and every USB-C device off for 1 to 10 minutes" in finding.action
@@ -157,6 +158,7 @@ class TestVerdicts:
             finding.evidence
         )
         assert "adapter" not in finding.action
+        assert not any("conclusive" in line for line in finding.evidence)
         assert "if nobody meant it" in finding.action
 
     def test_unpublished(self) -> None:
@@ -258,13 +260,11 @@ class TestMachine:
         assert "the rest stands" in finding.action
 
     @pytest.mark.parametrize(
-        ("reason", "words"), [(Reason.VERSION_MISMATCH, "reboot"), (Reason.DEVICE_LOST, "shut down and start again")]
+        ("reason", "id_"), [(Reason.VERSION_MISMATCH, "driver_mismatch"), (Reason.DEVICE_LOST, "gpu_lost")]
     )
-    def test_failed_gpu(self, reason: Reason, words: str) -> None:
-        """Said once, by the collector, with what helps."""
-        known = _findings(found(SPARK, *_IDLE[:-3], *HEALTHY, without={"gpu": reason}))
-        assert ["collector_failed_gpu"] == list(known)
-        assert words in known["collector_failed_gpu"].action
+    def test_failed_gpu(self, reason: Reason, id_: str) -> None:
+        """Said once, by what is known to be wrong with it."""
+        assert [id_] == list(_findings(found(SPARK, *_IDLE[:-3], *HEALTHY, without={"gpu": reason})))
 
     def test_failed_power_page(self) -> None:
         """Not once more for each scope."""

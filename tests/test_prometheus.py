@@ -511,7 +511,7 @@ class TestAgent:
         assert ['spark_agent_collector_absent{collector="fan",reason="not_supported"}'] == [
             series for series in samples if "collector_absent" in series
         ]
-        assert 1 == samples['gb10_finding{id="collector_failed_gpu",severity="unknown"}']
+        assert 1 == samples['gb10_finding{id="gpu_lost",severity="critical"}']
 
     def test_where_it_comes_from(self) -> None:
         """A machine that was made up never passes for one."""

@@ -18,7 +18,8 @@ from spark_agent.agent.budget import (
     Limit,
     Standing,
 )
-from spark_agent.agent.report import FOR_SECONDS, Report, report
+from spark_agent.agent.health import KINDS, MISMATCH
+from spark_agent.agent.report import Report, report
 from spark_agent.agent.snapshot import Snapshot
 from spark_agent.collectors import Item
 
@@ -206,7 +207,7 @@ def _told(*looks: tuple[float, Sequence[Item]]) -> list[bool]:
 def test_a_finding_is_told_when_it_has_held_long_enough() -> None:
     """Two readings of one GPU are never of the same moment, so a moment's difference is none."""
     told = _told(*_seconds(0, 100, _MISMATCH))
-    since = int(FOR_SECONDS["gpu_mismatch"])
+    since = int(MISMATCH.for_seconds)
     assert [False] * since + [True] * (100 - since) == told
 
 
@@ -220,7 +221,8 @@ def test_a_finding_without_a_time_is_told_at_once() -> None:
     """Only those are held back that a moment may feign."""
     low: _Items = (SPARK, *watts(system=28, soc=15), *limits(pl1=20, pl2=20, syspl1=30, syspl2=30))
     once, (watched,) = report(_look(0, *low)), _watched([_look(0, *low)])
-    assert {one.id for one in once.findings} - FOR_SECONDS.keys() == {one.id for one in watched.findings}
+    patient = {kind.id for kind in KINDS if kind.for_seconds}
+    assert {one.id for one in once.findings} - patient == {one.id for one in watched.findings}
     assert watched.findings
 
 
