@@ -6,6 +6,8 @@ from typing import Final
 
 from spark_agent.agent import BEAT_SECONDS
 from spark_agent.agent.budget import STALE_SECONDS, Budget, judge
+from spark_agent.agent.calibration import Calibration
+from spark_agent.agent.estimate import NONE, Estimate, estimate
 from spark_agent.agent.health import Finding, findings
 from spark_agent.agent.history import History
 from spark_agent.agent.power import Power, understand
@@ -19,7 +21,7 @@ class Report:
     """All that an exporter may know.
 
     ``parts`` are a Spark's, held against its specification. A ``history`` only the daemon has; ``since`` says when a
-    finding began to hold.
+    finding began to hold. On the ``estimate`` nothing else here rests.
     """
 
     snapshot: Snapshot
@@ -29,6 +31,7 @@ class Report:
     findings: tuple[Finding, ...]
     history: History | None = None
     since: Mapping[str, float] = field(default_factory=dict)
+    estimate: Estimate = NONE
 
 
 #: Seconds for which a finding must have held before one who watches tells it.
@@ -41,8 +44,12 @@ def report(
     *,
     watching: bool = False,
     beat_seconds: float = BEAT_SECONDS,
+    calibration: Calibration | None = None,
 ) -> Report:
-    """Say what one look means; who is ``watching``, look after look, gives the report ``before``."""
+    """Say what one look means; who is ``watching``, look after look, gives the report ``before``.
+
+    A ``calibration`` is that of this machine's estimate, if its owner made one.
+    """
     if before and snapshot.at - before.snapshot.at > max(STALE_SECONDS, 2 * beat_seconds):
         before = None  # what happened in between nobody knows
     power = understand(snapshot)
@@ -52,7 +59,8 @@ def report(
     since = {finding.id: before.since.get(finding.id, snapshot.at) if before else snapshot.at for finding in found}
     if watching:
         found = tuple(one for one in found if snapshot.at - since[one.id] >= FOR_SECONDS.get(one.id, 0.0))
-    return Report(snapshot, power, budget, parts, found, since=since)
+    estimated = estimate(snapshot, power, before.estimate if before else None, calibration)
+    return Report(snapshot, power, budget, parts, found, since=since, estimate=estimated)
 
 
 def _parts(snapshot: Snapshot, before: Report | None) -> tuple[Part, ...]:

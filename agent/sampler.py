@@ -15,6 +15,7 @@ from itertools import count, takewhile
 from typing import Final
 
 from spark_agent.agent import BEAT_SECONDS
+from spark_agent.agent.calibration import Calibration
 from spark_agent.agent.history import Ledger
 from spark_agent.agent.machine import Machine
 from spark_agent.agent.report import Report, report
@@ -41,13 +42,15 @@ class Sampler:
         ledger: Ledger | None = None,
         beat_seconds: float = BEAT_SECONDS,
         advance: Callable[[], bool] = lambda: False,
+        calibration: Calibration | None = None,
     ) -> None:
-        """Look at nothing yet. ``ledger`` keeps the counts.
+        """Look at nothing yet. ``ledger`` keeps the counts; ``calibration`` is the estimate's, from the next beat on.
 
         ``advance`` moves a machine that is replayed, and says whether something came or went in it, as udev would.
         """
         self.report: Report | None = None
         self.ledger = ledger or Ledger()
+        self.calibration = calibration
         self.beat_seconds = beat_seconds
         self._host = host
         self._lookout = self._lookout_for(collectors)
@@ -90,7 +93,9 @@ class Sampler:
         if patience is None:
             patience = self.beat_seconds * (_PATIENCE if self.report else _FIRST_PATIENCE)
         snapshot = self._lookout.look(patience)
-        judged = report(snapshot, self.report, watching=True, beat_seconds=self.beat_seconds)
+        judged = report(
+            snapshot, self.report, watching=True, beat_seconds=self.beat_seconds, calibration=self.calibration
+        )
         history = self.ledger.note(snapshot, judged.budget, beat_seconds=self.beat_seconds, is_disturbed=is_disturbed)
         self.report = replace(judged, history=history)
         self._beaten_at = time.monotonic()
@@ -109,10 +114,22 @@ class Sampler:
                 due += missed * self.beat_seconds
 
 
-def play(machine: Machine, collectors: Mapping[str, Collector], until: float, interval: float) -> Report:
+def play(
+    machine: Machine,
+    collectors: Mapping[str, Collector],
+    until: float,
+    interval: float,
+    calibration: Calibration | None = None,
+) -> Report:
     """Live a machine's timeline from its beginning, one beat after another, and look closely at ``until``."""
     t = 0.0
-    sampler = Sampler(machine.host, collectors, beat_seconds=interval, advance=lambda: machine.play(t))
+    sampler = Sampler(
+        machine.host,
+        collectors,
+        beat_seconds=interval,
+        advance=lambda: machine.play(t),
+        calibration=calibration,
+    )
     for beat in takewhile(lambda beat: beat * interval < until, count()):
         t = beat * interval
         sampler.beat(math.inf)

@@ -30,6 +30,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 from spark_agent.agent import __version__
 from spark_agent.agent.budget import Headroom, Standing
+from spark_agent.agent.estimate import LOWER, MISS, UPPER
 from spark_agent.agent.power import Measured, Power, Unmeasured
 from spark_agent.agent.report import Report
 from spark_agent.agent.snapshot import Snapshot, Status
@@ -290,6 +291,9 @@ LIMIT_SECONDS: Final = Family(
     Unit.SECOND.words,
 )
 
+#: An estimate has names of its own, and follows from declarations as what is measured does.
+ESTIMATE_LOWER, ESTIMATE_UPPER, ESTIMATE_MISS = (_number((of,)) for of in (LOWER, UPPER, MISS))
+
 FINDING: Final = Family(
     "gb10_finding",
     Type.GAUGE,
@@ -380,7 +384,10 @@ COLLECTOR_AGE: Final = Family(
 
 #: Families that follow from no declaration, by the part that a filter takes them with.
 DERIVED: Final[Mapping[str, tuple[Family, ...]]] = {
-    POWER: (LIMITS, HEADROOM, UNMEASURED, VERDICT, NVML_RATIO, SOURCE, LIMIT_SECONDS),
+    POWER: (
+        *(LIMITS, HEADROOM, UNMEASURED, VERDICT, NVML_RATIO, SOURCE, LIMIT_SECONDS),
+        *(ESTIMATE_LOWER, ESTIMATE_UPPER, ESTIMATE_MISS),
+    ),
     FINDINGS: (FINDING,),
     ALWAYS: (
         *(UNCLEAN_SHUTDOWNS, MACHINE, BUILD, SUCCESS, ABSENT, DURATION, INVENTORY_CHANGES, FAILURES, REJECTED),
@@ -417,6 +424,11 @@ def power_families(report: Report) -> Told:
             if isinstance(known, Measured)
         },
     )
+    if not isinstance(estimated := report.estimate.system, Unmeasured):
+        yield ESTIMATE_LOWER, {(): estimated.lower}
+        yield ESTIMATE_UPPER, {(): estimated.upper}
+    if score := report.estimate.score:
+        yield ESTIMATE_MISS, {(): score.miss}
     if report.history:
         yield LIMIT_SECONDS, {(limit,): seconds for limit, seconds in report.history.limit_seconds.items()}
 
