@@ -1,4 +1,4 @@
-"""Reading a box for its calibration: looks for some seconds, and the mean of what they saw beside what a meter shows."""
+"""Reading a box for its calibration: what looks of some seconds saw on average, beside what a meter shows."""
 
 import math
 import time
@@ -24,7 +24,7 @@ from spark_agent.agent.power import Measured
 from spark_agent.agent.report import Report
 from spark_agent.agent.sampler import Sampler
 from spark_agent.agent.terms import Inputs, Interval
-from spark_agent.collectors import Collector, Fact, Host, Scope, cpu, discover, platform
+from spark_agent.collectors import Collector, Host, Scope, cpu, discover, platform
 
 #: What the estimate rests on, and what says which machine this is.
 COLLECTORS: Final = ("cpu", "gpu", "nic", "platform", "spbm")
@@ -91,7 +91,9 @@ def _looked(reports: list[Report]) -> Looked:
             "steady"
         )
     inputs = last.estimate.inputs
-    if inputs is None or inputs != replace(_inputs(first), gpu=inputs.gpu, **_cores_of(inputs)):
+    if inputs is None or any(
+        (one.card, one.ethernet) != (inputs.card, inputs.ethernet) for one in map(_inputs, reports)
+    ):
         raise CannotTellError("a network card came, went or changed its link meanwhile; try again")
     performance, efficiency = _busy(first, last)
     mean = replace(inputs, gpu=round(fmean(watts), 3), performance=performance, efficiency=efficiency)
@@ -101,10 +103,6 @@ def _looked(reports: list[Report]) -> Looked:
 
 def _inputs(report: Report) -> Inputs:
     return report.estimate.inputs or Inputs()
-
-
-def _cores_of(inputs: Inputs) -> dict[str, float | None]:
-    return {"performance": inputs.performance, "efficiency": inputs.efficiency}
 
 
 def _gpu(report: Report) -> float:
@@ -118,7 +116,7 @@ def _gpu(report: Report) -> float:
 
 def _busy(first: Report, last: Report) -> tuple[float, float]:
     before, now = first.estimate.cores, last.estimate.cores
-    kinds = {fact.entity: str(fact.value) for fact in last.snapshot.facts(cpu.CORE_TYPE) if isinstance(fact, Fact)}
+    kinds = {fact.entity: str(fact.value) for fact in last.snapshot.facts(cpu.CORE_TYPE)}
     busy = busy_cores(kinds, before.times, now.times) if before and now else None
     if busy is None:
         raise CannotTellError("how busy the cores were cannot be told: /proc/stat gives no two readings of all of them")

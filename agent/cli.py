@@ -7,6 +7,7 @@ import errno
 import logging
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -287,46 +288,37 @@ def _read_web_config(path: Path) -> None:
         raise ConfigError(str(error)) from error
 
 
-class Watts(click.ParamType):
-    """What a meter shows; empty where it is read by the agent."""
-
-    name = "watts"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float | str:
-        """Return a power that an adapter can draw."""
-        if value == "":
-            return ""
-        from spark_agent.agent.calibration import WALL_MOST
-
-        try:
-            watts = float(value)
-        except ValueError:
-            self.fail(f"{value!r} is no number of watts, such as 34.5", param, ctx)
-        if not 0 < watts <= WALL_MOST:
-            self.fail(f"{value} W is out of range: the adapter draws up to {WALL_MOST} W from the wall", param, ctx)
-        return watts
-
-
 class Calibrate(click.Command):
-    """The command whose readings are numbers, negative ones too: those are refused as what they are."""
+    """A command whose readings may be left out, so that click takes a negative one for an option, and knows none."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Take a negative number after a reading's option for its value, not for another option."""
-        joined: list[str] = []
-        for argument in args:
-            if joined and joined[-1] in ("--idle", "--load") and argument[:1] == "-" and argument[1:2].isdigit():
-                joined[-1] += f"={argument}"
-            else:
-                joined.append(argument)
-        return super().parse_args(ctx, joined)
+        """Refuse a negative reading as what it is."""
+        for value in (argument.rpartition("=")[2] for argument in args):
+            if re.fullmatch(r"-[0-9.]+", value):
+                raise click.UsageError(f"{value} is out of range: a reading is in watts, and above 0", ctx)
+        return super().parse_args(ctx, args)
+
+
+def _watts(text: str, option: str) -> float:
+    """Return what a meter at the wall shows, if an adapter can draw it."""
+    from spark_agent.agent.calibration import WALL_MOST
+
+    try:
+        watts = float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no number of watts, such as 34.5", param_hint=option) from None
+    if not 0 < watts <= WALL_MOST:
+        why = f"{text} W is out of range: the adapter draws up to {WALL_MOST} W from the wall"
+        raise click.BadParameter(why, param_hint=option)
+    return watts
 
 
 _WHILE = "without WATTS, goes with --from spbm"
 
 
 @commands.command(cls=Calibrate)
-@click.option("--idle", type=Watts(), is_flag=False, flag_value="", help=f"Read while nothing runs; {_WHILE}.")
-@click.option("--load", type=Watts(), is_flag=False, flag_value="", help=f"Read while a GPU load runs; {_WHILE}.")
+@click.option("--idle", metavar="WATTS", is_flag=False, flag_value="", help=f"Read while nothing runs; {_WHILE}.")
+@click.option("--load", metavar="WATTS", is_flag=False, flag_value="", help=f"Read while a GPU load runs; {_WHILE}.")
 @click.option(
     "--from",
     "meter",
@@ -336,6 +328,7 @@ _WHILE = "without WATTS, goes with --from spbm"
 @click.option(
     "--seconds",
     type=click.FloatRange(2, 600),
+    metavar="SECONDS",
     help="Look at GPU, cores and network cards for so long.  [default: 10]",
 )
 @click.option("--show", is_flag=True, help="Show what is kept, and what it makes of the estimate.")
@@ -348,8 +341,8 @@ _WHILE = "without WATTS, goes with --from spbm"
 @click.pass_obj
 def calibrate(
     target: Target,
-    idle: float | str | None,
-    load: float | str | None,
+    idle: str | None,
+    load: str | None,
     meter: str | None,
     seconds: float | None,
     show: bool,
@@ -370,6 +363,8 @@ def calibrate(
     if len(asked) != 1:
         raise click.UsageError("one thing at a time: --idle or --load with what the meter shows, --show or --forget")
     name, reading = asked[0], load if idle is None else idle
+    if seconds is not None and not math.isfinite(seconds):
+        raise click.BadParameter(f"{seconds} is no number of seconds", param_hint="--seconds")
     if reading is None and (meter or seconds):
         raise click.UsageError(f"--from and --seconds do nothing with {name}")
     if file is None and (target.machine is not None or target.demo is not None):
@@ -380,8 +375,8 @@ def calibrate(
         raise click.UsageError(f"{name} needs what the meter shows, such as {name} 34.5; or --from spbm")
     try:
         if reading is not None:
+            wall = _watts(reading, name) if reading else None
             path = file or calibration.writable(calibration.paths())
-            wall = reading if isinstance(reading, float) else None
             return _take_reading(target, path, wall, seconds or 10.0, is_load=idle is None)
         kept = file or calibration.found(calibration.paths())
         if kept is None:
@@ -425,9 +420,7 @@ def _take_reading(target: Target, path: Path, wall: float | None, seconds: float
     click.echo(f"kept in {path}")
     _tell_fit(step.calibration, looked.inputs)
     if step.calibration.load is None:
-        click.echo(
-            "this is the offset alone; for the gain, `spark-agent calibrate --load` while the GPU works steadily"
-        )
+        click.echo("this is the offset alone; for the gain, `calibrate --load` while the GPU works steadily")
     if path == calibration.SYSTEM_FILE:
         click.echo("the service takes it at its next start, or with `systemctl reload spark-agent`")
     elif machine is None:

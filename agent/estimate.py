@@ -67,7 +67,7 @@ class Score:
 
 @immutable
 class Applied:
-    """What became of a calibration: whether it ``holds`` for what was looked at, and the readings or why it does not."""
+    """What became of a calibration: whether it ``holds`` for what was looked at; its readings, or why it does not."""
 
     holds: bool
     detail: str
