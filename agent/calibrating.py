@@ -20,10 +20,10 @@ from spark_agent.agent.calibration import (
 )
 from spark_agent.agent.estimate import busy_cores
 from spark_agent.agent.machine import Machine
-from spark_agent.agent.power import Measured
+from spark_agent.agent.power import Measured, Unmeasured
 from spark_agent.agent.report import Report
 from spark_agent.agent.sampler import Sampler
-from spark_agent.agent.terms import Inputs, Interval
+from spark_agent.agent.terms import Inputs
 from spark_agent.collectors import Collector, Host, Scope, cpu, discover, platform
 
 #: What the estimate rests on, and what says which machine this is.
@@ -108,9 +108,9 @@ def _inputs(report: Report) -> Inputs:
 def _gpu(report: Report) -> float:
     watts = _inputs(report).gpu
     if watts is None:
-        unknown = report.estimate.system.unknown if isinstance(report.estimate.system, Interval) else ()
-        why = next((one for one in unknown if one.startswith("GPU power")), "NVML does not give the GPU's power")
-        raise CannotTellError(f"{why}; a calibration takes it")
+        known = report.power.scopes[Scope.GPU_NVML]
+        why = known.detail or known.reason if isinstance(known, Unmeasured) else f"{known.value:.1f} W cannot be"
+        raise CannotTellError(f"NVML does not give the GPU's power, which a calibration takes: {why}")
     return watts
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from spark_agent.agent.snapshot import Snapshot
-from spark_agent.agent.state import failure, write_whole
+from spark_agent.agent.state import StateError, failure, write_whole
 from spark_agent.agent.terms import (
     CPU_IDLE,
     ETHERNET,
@@ -168,6 +168,10 @@ def from_wall(watts: float) -> tuple[float, float]:
 # The fit
 
 
+#: The gain of a box of which only the offset is known.
+ANY_SHARE: Final = (0.0, 1.0)
+
+
 @immutable
 class Fit:
     """Offset and gain of one box.
@@ -177,8 +181,7 @@ class Fit:
     """
 
     idle: Anchor
-    load: Anchor | None = None
-    share: tuple[float, float] = (0.0, 1.0)
+    share: tuple[float, float] = ANY_SHARE
     cores: tuple[float, float] = (math.inf, math.inf)
 
 
@@ -214,7 +217,7 @@ def fitted(idle: Anchor, load: Anchor | None = None) -> Fit:
             f"{least + card_least:.0f}–{most + card_most + _extras(load.inputs):.0f} W are possible; read both anew"
         )
     share = max(0.0, min(1.0, low) - ALLOWANCE), min(1.0, max(0.0, high) + ALLOWANCE)
-    return Fit(idle, load, share, cores)
+    return Fit(idle, share, cores)
 
 
 def _must_be_idle(inputs: Inputs) -> None:
@@ -244,27 +247,25 @@ def _range(anchor: Anchor) -> str:
 
 def narrowed(plain: Interval, inputs: Inputs, fit: Fit, told: str) -> Interval | None:
     """Return what is left of an interval on this box; nothing where the readings contradict what is seen now."""
-    bounds = [_from(fit.idle, inputs, fit, is_load=False)]
-    if fit.load:
-        bounds.append(_from(fit.load, inputs, fit, is_load=True))
-    lower = max(plain.lower, *(rounded_down(low) for low, _ in bounds))
-    upper = min(plain.upper, *(rounded_up(high) for _, high in bounds))
+    low, high = _from_idle(inputs, fit)
+    lower, upper = max(plain.lower, rounded_down(low)), min(plain.upper, rounded_up(high))
     if lower > upper:
         return None
-    detail = "two readings of this box" if fit.load else "one reading of this box, so that only the offset is known"
+    is_gain_known = fit.share != ANY_SHARE
+    detail = "two readings of this box" if is_gain_known else "one reading of this box, so only the offset is known"
     term = Term("calibration", detail, lower - plain.lower, upper - plain.upper, told)
     return replace(plain, lower=lower, upper=upper, basis=(*plain.basis, term))
 
 
-def _from(anchor: Anchor, inputs: Inputs, fit: Fit, *, is_load: bool) -> tuple[float, float]:
-    """Return the bounds of a state that differs from one that was read."""
-    least, most = _changes(anchor.inputs, inputs, fit.cores)
+def _from_idle(inputs: Inputs, fit: Fit) -> tuple[float, float]:
+    """Return the bounds of a state by what it adds to the reading at idle, where drive and cards were at rest."""
+    idle = fit.idle
+    least, most = _changes(idle.inputs, inputs, fit.cores)
     changes = [least + share * (most - least) for share in fit.share]
-    card_least, card_most = _card_change(anchor.inputs.card, inputs.card)
+    card_least, card_most = _card_change(idle.inputs.card, inputs.card)
     more_least, more_most = _further_cores(inputs, fit.cores)
-    # At idle the drive and the cards were at rest; under load nobody knows whether they were.
-    lower = anchor.lower + min(changes) + card_least + more_least - (_extras(anchor.inputs) if is_load else 0.0)
-    upper = anchor.upper + max(changes) + card_most + more_most + _extras(inputs)
+    lower = idle.lower + min(changes) + card_least + more_least
+    upper = idle.upper + max(changes) + card_most + more_most + _extras(inputs)
     return lower, upper
 
 
@@ -395,6 +396,8 @@ def save(calibration: Calibration) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, text.encode(), mode=_MODE)
+    except FileExistsError as error:
+        raise StateError(f"{path.parent}: not a folder; name a file in one") from error
     except OSError as error:
         raise failure(path, error) from error
 

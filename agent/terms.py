@@ -1,9 +1,10 @@
 """What a GB10's system power is made of: terms with the least and the most that each adds, from what is known of it.
 
-What bounds the sum from below is certain: a part draws no more than the whole that holds it. What bounds it from above
-is the SoC's limit, and for the rest what owners measured or what is planned with. 171 W is the most that anybody saw a
-system draw; that is no bound, for nobody looked at one with both cages full of optics. All terms at their most come to
-234 W, which the adapter's 240 allow.
+What bounds the sum from below is the GPU's power, for a part draws no more than the whole that holds it, and the
+least that the rest of an idle box was seen to draw. What bounds it from above is the SoC's limit, and for the rest
+what owners measured or what is planned with. 171 W is the most that anybody saw a system draw; that is no bound, for
+nobody looked at one with both cages full of optics. All terms at their most come to 234 W, which the adapter's 240
+allow.
 
 Not in it is what USB-C ports feed to other devices, up to 15 W each: nothing on the machine shows that. Nor does it
 hold where somebody raised the firmware's limits. docs/estimate.md holds it against published readings.
