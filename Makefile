@@ -6,7 +6,8 @@ PYTHON ?=
 OTHERS ?= $(shell scripts/pythons.sh)
 # All processors share the work; `make test-this SHARED=` keeps it in one process.
 SHARED ?= -n auto --dist loadgroup
-GOLDEN := tests/test_golden.py tests/test_doctor.py tests/test_prometheus.py tests/test_metrics_reference.py tests/test_config.py tests/test_budget_table.py
+GOLDEN := tests/test_golden.py tests/test_doctor.py tests/test_prometheus.py tests/test_metrics_reference.py \
+	tests/test_config.py tests/test_budget_table.py tests/test_estimate.py
 
 .PHONY: run test test-this lint bench soak demos golden deb clean
 

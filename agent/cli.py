@@ -7,6 +7,7 @@ import errno
 import logging
 import math
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -21,9 +22,11 @@ from spark_agent.agent import BEAT_SECONDS, __version__
 if TYPE_CHECKING:
     from spark_agent.agent.blackbox import Recording
     from spark_agent.agent.budget import Limit
+    from spark_agent.agent.calibration import Calibration
     from spark_agent.agent.machine import Machine
     from spark_agent.agent.report import Report
     from spark_agent.agent.service import Place, Step
+    from spark_agent.agent.terms import Inputs
     from spark_agent.collectors import Collector, Host
 
 UNKNOWN: Final = 3
@@ -68,16 +71,18 @@ class Target:
             return machine.open_machine(self.machine)
         return None
 
-    def report(self, collectors: "Mapping[str, Collector]") -> "Report":
-        """Look at the machine, after playing it where that was asked for."""
+    def report(self, collectors: "Mapping[str, Collector]", calibration: Path | None = None) -> "Report":
+        """Look at the machine, after playing it where that was asked for; a live one's own calibration is found."""
         from spark_agent.agent.report import report
         from spark_agent.agent.sampler import play
         from spark_agent.agent.snapshot import look
 
         own, machine = self.own_limits(), self.open()
         if machine and self.at is not None:
-            return play(machine, collectors, self.at, self.interval, own)
-        return report(look(self.host(machine), collectors), own=own)
+            fitted = _calibration(calibration, is_live=False)
+            return play(machine, collectors, self.at, self.interval, own, fitted)
+        fitted = _calibration(calibration, is_live=machine is None)
+        return report(look(self.host(machine), collectors), own=own, calibration=fitted)
 
     def own_limits(self) -> "tuple[Limit, ...]":
         """Return the power limits that the owner has set, in file or environment; a ConfigError where they are wrong.
@@ -100,15 +105,16 @@ class Target:
         own, machine = self.own_limits(), self.open()
         if machine:
             return play(machine, collectors, (self.at or 0.0) + seconds, self.interval, own), False
+        fitted = _calibration(None, is_live=True)
         if not sys.stderr.isatty():
-            return look_on(self.host(None), collectors, seconds, self.interval, own)
+            return look_on(self.host(None), collectors, seconds, self.interval, own, fitted)
         with click.progressbar(length=math.ceil(seconds), label="watching", file=sys.stderr) as bar:
             began = time.monotonic()
 
             def tell(_: "Report") -> None:
                 bar.update(min(bar.length or 0, round(time.monotonic() - began)) - bar.pos)
 
-            return look_on(self.host(None), collectors, seconds, self.interval, own, tell)
+            return look_on(self.host(None), collectors, seconds, self.interval, own, fitted, tell)
 
     def host(self, machine: "Machine | None") -> "Host":
         """Return the opened machine's host, or the live one."""
@@ -208,7 +214,8 @@ def _chosen(only: str | None) -> "Mapping[str, Collector]":
     if only is None:
         return collectors
     # What the document calls otherwise than the collector that fills it. Verdicts need to know the platform.
-    sections = {"power": ("boot", "gpu", "platform", "spbm"), "nics": ("nic",), "fans": ("fan",)}
+    # The estimate rests on cores and network cards.
+    sections = {"power": ("boot", "cpu", "gpu", "nic", "platform", "spbm"), "nics": ("nic",), "fans": ("fan",)}
     wanted: set[str] = set()
     for name in filter(None, (part.strip() for part in only.split(","))):
         if name not in sections and name not in collectors:
@@ -224,14 +231,20 @@ def _chosen(only: str | None) -> "Mapping[str, Collector]":
 @click.option("--output", "-o", type=click.Choice(["table", "json", "prometheus"]), default="table", show_default=True)
 @click.option("--only", metavar="PARTS", help="Only these parts, such as power,nic.")
 @click.option("--private", is_flag=True, help="With serial numbers, MAC addresses and UUIDs (JSON only).")
+@click.option(
+    "--calibration",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Fit the estimate with this.  [default: what `calibrate` keeps for this machine]",
+)
 @click.pass_obj
-def snapshot(target: Target, output: str, only: str | None, private: bool) -> int:
+def snapshot(target: Target, output: str, only: str | None, private: bool, calibration: Path | None) -> int:
     """Show this machine, on one screen, as JSON or as Prometheus reads it."""
     from spark_agent.agent.health import exit_code
 
     if private and output != "json":
         raise click.UsageError("--private goes with --output json; the screen shows no serial numbers")
-    report = target.report(_chosen(only))
+    report = target.report(_chosen(only), calibration)
     if output == "json":
         from spark_agent.exporters.document import document, text
 
@@ -247,6 +260,21 @@ def snapshot(target: Target, output: str, only: str | None, private: bool) -> in
 
         show(report, Console(highlight=False, markup=False, emoji=False))
     return exit_code(report.findings)
+
+
+def _calibration(named: Path | None, *, is_live: bool) -> "Calibration | None":
+    """Return the calibration that was named, or that of this machine; what cannot be used of it is said."""
+    from spark_agent.agent import calibration
+    from spark_agent.agent.config import ConfigError
+
+    path = named or (calibration.found(calibration.paths()) if is_live else None)
+    try:
+        return calibration.load(path) if path else None
+    except calibration.CalibrationFileError as error:
+        if named:
+            raise ConfigError(str(error)) from error
+        _complain(f"{error}; the estimate goes without it")
+        return None
 
 
 @commands.command()
@@ -332,6 +360,182 @@ def _read_web_config(path: Path) -> None:
         WebConfig(path)
     except WebConfigError as error:
         raise ConfigError(str(error)) from error
+
+
+class Calibrate(click.Command):
+    """A command whose readings may be left out, so that click takes a negative one for an option, and knows none."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse a negative reading as what it is."""
+        for value in (argument.rpartition("=")[2] for argument in args):
+            if re.fullmatch(r"-[0-9.]+", value):
+                raise click.UsageError(f"{value} is out of range: a reading is in watts, and above 0", ctx)
+        return super().parse_args(ctx, args)
+
+
+def _watts(text: str, option: str) -> float:
+    """Return what a meter at the wall shows, if an adapter can draw it."""
+    from spark_agent.agent.calibration import WALL_MOST
+
+    try:
+        watts = float(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is no number of watts, such as 34.5", param_hint=option) from None
+    if not 0 < watts <= WALL_MOST:
+        why = f"{text} W is out of range: the adapter draws up to {WALL_MOST} W from the wall"
+        raise click.BadParameter(why, param_hint=option)
+    return watts
+
+
+_WHILE = "without WATTS, goes with --from spbm"
+
+
+@commands.command(cls=Calibrate)
+@click.option("--idle", metavar="WATTS", is_flag=False, flag_value="", help=f"Read while nothing runs; {_WHILE}.")
+@click.option("--load", metavar="WATTS", is_flag=False, flag_value="", help=f"Read while a GPU load runs; {_WHILE}.")
+@click.option(
+    "--from",
+    "meter",
+    type=click.Choice(["wall", "spbm"]),
+    help="Whose watts: a meter's at the wall (AC), typed, or those of the firmware's power page.  [default: wall]",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(2, 600),
+    metavar="SECONDS",
+    help="Look at GPU, cores and network cards for so long.  [default: 10]",
+)
+@click.option("--show", is_flag=True, help="Show what is kept, and what it makes of the estimate.")
+@click.option("--forget", is_flag=True, help="Remove what is kept.")
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where it is kept.  [default: /etc/spark-agent/calibration.json, or else in $XDG_CONFIG_HOME/spark-agent]",
+)
+@click.pass_obj
+def calibrate(
+    target: Target,
+    idle: str | None,
+    load: str | None,
+    meter: str | None,
+    seconds: float | None,
+    show: bool,
+    forget: bool,
+    file: Path | None,
+) -> int:
+    """Fit the estimate of the system's power to this machine, with a wall meter or the firmware's power page.
+
+    Two readings: `calibrate --idle 34.5` while nothing runs, then `calibrate --load 128` while the GPU works steadily,
+    with what the meter shows. They hold until driver, BIOS or board change; the service reads them at a reload.
+    """
+    from spark_agent.agent import calibration
+    from spark_agent.agent.calibrating import CannotTellError
+    from spark_agent.agent.state import StateError
+
+    given = {"--idle": idle is not None, "--load": load is not None, "--show": show, "--forget": forget}
+    asked = [name for name, is_given in given.items() if is_given]
+    if len(asked) != 1:
+        raise click.UsageError("one thing at a time: --idle or --load with what the meter shows, --show or --forget")
+    name, reading = asked[0], load if idle is None else idle
+    if seconds is not None and not math.isfinite(seconds):
+        raise click.BadParameter(f"{seconds} is no number of seconds", param_hint="--seconds")
+    if reading is None and (meter or seconds):
+        raise click.UsageError(f"--from and --seconds do nothing with {name}")
+    if file is None and (target.machine is not None or target.demo is not None):
+        raise click.UsageError("a replayed machine has a calibration of its own; name its file with --file")
+    if meter == "spbm" and reading:
+        raise click.UsageError(f"--from spbm reads the watts itself: {name} takes none then")
+    if meter != "spbm" and reading == "":
+        raise click.UsageError(f"{name} needs what the meter shows, such as {name} 34.5; or --from spbm")
+    try:
+        if reading is not None:
+            wall = _watts(reading, name) if reading else None
+            path = file or calibration.writable(calibration.paths())
+            return _take_reading(target, path, wall, seconds or 10.0, is_load=idle is None)
+        kept = file or calibration.found(calibration.paths())
+        if kept is None:
+            return _complain(f"no calibration is kept: neither of {', '.join(map(str, calibration.paths()))} is there")
+        if show:
+            return _show_calibration(target, kept)
+        calibration.forget(kept)
+        click.echo(f"{kept} is removed")
+        return 0
+    except calibration.CalibrationError as error:
+        raise click.UsageError(str(error)) from error
+    except (calibration.CalibrationFileError, CannotTellError, StateError) as error:
+        return _complain(str(error))
+
+
+def _take_reading(target: Target, path: Path, wall: float | None, seconds: float, *, is_load: bool) -> int:
+    """Look at the machine for so long, and keep that with what the meter shows."""
+    from spark_agent.agent import calibrating, calibration
+
+    before = calibration.load(path) if path.exists() else None
+    if is_load and before is None:
+        raise click.UsageError(f"no reading at idle is in {path}: first --idle, while nothing runs; then --load")
+    if is_load and before and wall is not None and before.idle.meter == "wall" and wall <= before.idle.watts:
+        raise click.UsageError(f"{wall:g} W under load are no more than the {before.idle.watts:g} W at idle; read anew")
+    machine = target.open()
+    if machine is None:
+        click.echo(f"looking for {seconds:g} s …", err=True)
+    looked = calibrating.watch(target.host(machine), machine, seconds, target.at or 0.0)
+    reading = calibrating.point(looked, wall)
+    if is_load and before:
+        step = calibrating.with_load(before, looked.last, reading)
+    else:
+        step = calibrating.with_idle(before, path, looked.last, reading)
+    calibration.save(step.calibration)
+    if step.dropped:
+        click.echo(step.dropped)
+    anchor = reading.anchor
+    click.echo(
+        f"{'load' if is_load else 'idle'}: {reading.told}: {anchor.lower:.1f}–{anchor.upper:.1f} W for the system"
+    )
+    click.echo(f"kept in {path}")
+    _tell_fit(step.calibration, looked.inputs)
+    if step.calibration.load is None:
+        click.echo("this is the offset alone; for the gain, `calibrate --load` while the GPU works steadily")
+    if path == calibration.SYSTEM_FILE:
+        click.echo("the service takes it at its next start, or with `systemctl reload spark-agent`")
+    elif machine is None:
+        click.echo(f"the service reads {calibration.SYSTEM_FILE} only, which root may write")
+    return 0
+
+
+def _tell_fit(fitted: "Calibration", inputs: "Inputs") -> bool:
+    """Say what the estimate is for what was looked at, with and without a calibration; whether it fits."""
+    from spark_agent.agent.calibration import narrowed
+    from spark_agent.agent.terms import interval
+
+    plain = interval(inputs)
+    found = narrowed(plain, inputs, fitted.fit, fitted.told)
+    if found is None:
+        click.echo("ignored: its readings contradict what is seen now; read idle and load anew")
+        return False
+    told = f"{found.lower:.1f}–{found.upper:.1f} W, without it {plain.lower:.1f}–{plain.upper:.1f} W"
+    click.echo(f"system, estimated now: {told}")
+    return True
+
+
+def _show_calibration(target: Target, path: Path) -> int:
+    """Show what is kept; 1 where it does not hold for the machine."""
+    from spark_agent.agent import calibrating, calibration
+
+    kept = calibration.load(path)
+    click.echo(f"{path}")
+    for state, point in (("idle", kept.idle), ("load", kept.load)):
+        if point:
+            anchor = point.anchor
+            click.echo(f"{state}: {point.told}: {anchor.lower:.1f}–{anchor.upper:.1f} W for the system")
+        else:
+            click.echo(f"{state}: not read, so the gain is not known")
+    click.echo(f"for {calibration.told_identity(kept.machine)}")
+    machine = target.open()
+    looked = calibrating.watch(target.host(machine), machine, 1.0, target.at or 0.0)
+    if why := kept.why_not(looked.last.snapshot):
+        click.echo(f"ignored: {why}; read idle and load anew")
+        return 1
+    return 0 if _tell_fit(kept, looked.inputs) else 1
 
 
 @commands.command()

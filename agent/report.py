@@ -5,7 +5,11 @@ from dataclasses import dataclass, field
 
 from spark_agent.agent import BEAT_SECONDS
 from spark_agent.agent.budget import STALE_SECONDS, Budget, Limit, judge
-from spark_agent.agent.energy import Energies, Meter, readings
+from spark_agent.agent.calibration import Calibration
+from spark_agent.agent.energy import Energies, Meter
+from spark_agent.agent.energy import readings as energy_readings
+from spark_agent.agent.estimate import NONE, Estimate, estimate
+from spark_agent.agent.estimate import readings as estimate_readings
 from spark_agent.agent.frozen import distrust
 from spark_agent.agent.health import Finding, findings
 from spark_agent.agent.history import History
@@ -22,7 +26,8 @@ class Report:
     """All that an exporter may know.
 
     ``parts`` are a Spark's, held against its specification. A ``history`` only the daemon has, and ``energies`` only
-    who looks again and again; ``watch`` is what the next look must know of this one and of those before.
+    who looks again and again; ``watch`` is what the next look must know of this one and of those before. On the
+    ``estimate`` nothing else here rests.
     """
 
     snapshot: Snapshot
@@ -33,10 +38,11 @@ class Report:
     history: History | None = None
     watch: Watch = field(default_factory=Watch)
     energies: Energies = field(default_factory=dict)
+    estimate: Estimate = NONE
 
     def derived(self) -> tuple[Reading, ...]:
         """Return what the agent itself makes of what was read, as readings of its own declarations."""
-        return tuple(readings(self.energies))
+        return (*energy_readings(self.energies), *estimate_readings(self.estimate))
 
 
 def report(
@@ -47,10 +53,12 @@ def report(
     beat_seconds: float = BEAT_SECONDS,
     meter: Meter | None = None,
     own: Sequence[Limit] = (),
+    calibration: Calibration | None = None,
 ) -> Report:
     """Say what one look means; who is ``watching``, look after look, gives the report ``before`` and a ``meter``.
 
-    ``own`` are the limits that the owner has set (`budget.own_limits`).
+    ``own`` are the limits that the owner has set (`budget.own_limits`). A ``calibration`` is that of this machine's
+    estimate, if its owner made one.
     """
     if before and snapshot.at - before.snapshot.at > max(STALE_SECONDS, 2 * beat_seconds):
         before = None  # what happened in between nobody knows
@@ -63,7 +71,8 @@ def report(
     budget = judge_clocks(snapshot, power, budget, watch)
     parts = _parts(snapshot, before)
     found = findings(snapshot, power, budget, parts, watch)
-    return Report(snapshot, power, budget, parts, found, watch=watch)
+    estimated = estimate(snapshot, power, before.estimate if before else None, calibration)
+    return Report(snapshot, power, budget, parts, found, watch=watch, estimate=estimated)
 
 
 def _parts(snapshot: Snapshot, before: Report | None) -> tuple[Part, ...]:

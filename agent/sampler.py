@@ -16,6 +16,7 @@ from typing import Final
 
 from spark_agent.agent import BEAT_SECONDS
 from spark_agent.agent.budget import Limit
+from spark_agent.agent.calibration import Calibration
 from spark_agent.agent.history import Ledger
 from spark_agent.agent.machine import Machine
 from spark_agent.agent.report import Report, report
@@ -43,13 +44,16 @@ class Sampler:
         beat_seconds: float = BEAT_SECONDS,
         advance: Callable[[], bool] = lambda: False,
         own: Sequence[Limit] = (),
+        calibration: Calibration | None = None,
     ) -> None:
-        """Look at nothing yet. ``ledger`` keeps the counts, and ``own`` are the limits that the owner has set.
+        """Look at nothing yet. ``ledger`` keeps the counts.
 
+        ``own`` are the limits that the owner has set, and ``calibration`` is the estimate's, from the next beat on.
         ``advance`` moves a machine that is replayed, and says whether something came or went in it, as udev would.
         """
-        #: May be replaced between two beats.
+        #: May be replaced between two beats, as may the calibration.
         self.own = own
+        self.calibration = calibration
         self.report: Report | None = None
         self.ledger = ledger or Ledger()
         self.beat_seconds = beat_seconds
@@ -101,6 +105,7 @@ class Sampler:
             beat_seconds=self.beat_seconds,
             meter=self.ledger.meter,
             own=self.own,
+            calibration=self.calibration,
         )
         history = self.ledger.note(snapshot, judged.budget, beat_seconds=self.beat_seconds, is_disturbed=is_disturbed)
         self.report = replace(judged, history=history, energies=self.ledger.energies)
@@ -126,10 +131,18 @@ def play(
     until: float,
     interval: float,
     own: Sequence[Limit] = (),
+    calibration: Calibration | None = None,
 ) -> Report:
     """Live a machine's timeline from its beginning, one beat after another, and look closely at ``until``."""
     t = 0.0
-    sampler = Sampler(machine.host, collectors, beat_seconds=interval, advance=lambda: machine.play(t), own=own)
+    sampler = Sampler(
+        machine.host,
+        collectors,
+        beat_seconds=interval,
+        advance=lambda: machine.play(t),
+        own=own,
+        calibration=calibration,
+    )
     for beat in takewhile(lambda beat: beat * interval < until, count()):
         t = beat * interval
         sampler.beat(math.inf)
@@ -145,10 +158,11 @@ def look_on(
     seconds: float,
     beat_seconds: float = BEAT_SECONDS,
     own: Sequence[Limit] = (),
+    calibration: Calibration | None = None,
     after: Callable[[Report], None] = lambda _: None,
 ) -> tuple[Report, bool]:
     """Look on for so many seconds, and return the last report, and whether Ctrl-C cut it short."""
-    sampler = Sampler(host, collectors, beat_seconds=beat_seconds, own=own)
+    sampler = Sampler(host, collectors, beat_seconds=beat_seconds, own=own, calibration=calibration)
     until = host.clock() + seconds
     stop = threading.Event()
 

@@ -152,12 +152,17 @@ def _content(generation: bytes) -> dict[str, Any]:
     return content
 
 
-def write_whole(path: Path, content: bytes, *, previous: Path | None = None) -> None:
-    """Write a file, whole and durably or not at all; the one in its place is kept as ``previous``."""
+def write_whole(path: Path, content: bytes, *, previous: Path | None = None, mode: int | None = None) -> None:
+    """Write a file, whole and durably or not at all; the one in its place is kept as ``previous``.
+
+    ``mode`` is set whatever the umask is, for a file that another user is to read.
+    """
     unfinished = path.with_name(f".{path.name}.new")
     try:
         file = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, _FILE_MODE)
         with os.fdopen(file, "wb") as stream:
+            if mode is not None:
+                os.fchmod(file, mode)
             stream.write(content)
             stream.flush()
             # Some file systems notice only now that they are full.

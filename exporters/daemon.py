@@ -13,9 +13,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Final, Protocol
 
-from spark_agent.agent import __version__, config, logs
+from spark_agent.agent import __version__, calibration, config, logs
 from spark_agent.agent.budget import own_limits
 from spark_agent.agent.config import ConfigError, Settings
 from spark_agent.agent.machine import Machine
@@ -69,13 +70,35 @@ def serve(settings: Settings, target: Target) -> int:
         raise ConfigError(str(error)) from error
     if warning := exposed(sockets, web_config):
         log.warning(warning)
-    player = _player(machine, settings.speed)
-    sampler = Sampler(host, _chosen(settings), scribe.ledger, settings.beat, player, own_limits(settings))
-    return asyncio.run(_Daemon(settings, sampler, scribe, web_config).run(sockets))
+    calibrate = partial(_calibration, host)
+    sampler = Sampler(
+        host,
+        _chosen(settings),
+        scribe.ledger,
+        settings.beat,
+        _player(machine, settings.speed),
+        own_limits(settings),
+        calibrate(),
+    )
+    return asyncio.run(_Daemon(settings, sampler, scribe, web_config, calibrate).run(sockets))
 
 
 def _chosen(settings: Settings) -> Mapping[str, Collector]:
     return {name: read for name, read in discover().items() if name in settings.collectors}
+
+
+def _calibration(host: Host) -> calibration.Calibration | None:
+    """Return what the owner fitted the estimate with; a replayed machine is another than this one."""
+    path = calibration.found(calibration.paths()) if host.origin is Origin.LIVE else None
+    if path is None:
+        return None
+    try:
+        found = calibration.load(path)
+    except calibration.CalibrationFileError as error:
+        log.warning("%s; the estimate goes without it", error)
+        return None
+    log.info("calibration of the estimate: %s", found.told, extra={"path": str(path)})
+    return found
 
 
 def _player(machine: Machine | None, speed: float) -> Callable[[], bool]:
@@ -87,15 +110,24 @@ def _player(machine: Machine | None, speed: float) -> Callable[[], bool]:
 
 
 class _Daemon:
-    def __init__(self, settings: Settings, sampler: Sampler, scribe: Scribe, web_config: WebConfig | None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        sampler: Sampler,
+        scribe: Scribe,
+        web_config: WebConfig | None,
+        calibrate: Callable[[], calibration.Calibration | None],
+    ) -> None:
         self._settings = self._started_with = settings
         self._sampler = sampler
         self._scribe = scribe
         self._web_config = web_config
+        self._calibrate = calibrate
         self._site = Site(sampler, Exposition(), interval=settings.beat, metrics_path=settings.web_telemetry_path)
         self._notifier = Notifier.from_environment()
         self._stop = threading.Event()
         self._code = 0
+        self._ignored = ""
 
     async def run(self, sockets: list[socket.socket]) -> int:
         self._loop = asyncio.get_running_loop()
@@ -140,6 +172,11 @@ class _Daemon:
 
     def _after_beat(self, report: Report) -> None:
         self._scribe.take(report)
+        applied = report.estimate.calibration
+        why = applied.detail if applied and not applied.holds else ""
+        if why and why != self._ignored:
+            log.warning("calibration of the estimate ignored: %s", why)
+        self._ignored = why
         if not self._first.is_set():
             self._loop.call_soon_threadsafe(self._first.set)
 
@@ -202,4 +239,5 @@ class _Daemon:
         self._sampler.own = own_limits(settings)
         self._scribe.settings = settings
         self._settings = settings
+        self._sampler.calibration = self._calibrate()
         log.info("settings read again")

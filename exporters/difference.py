@@ -128,6 +128,9 @@ class _Rule:
 
 
 _READING: Final = _Rule(inventory=False)
+_WATTS: Final = _Rule(inventory=False, unit=Unit.WATT)
+#: Where an interval of the estimate stands.
+_INTERVALS: Final = ("power.estimate.system", "power.estimate.score.against")
 
 #: The places that `document` lays out by hand.
 _BY_HAND: Final = {
@@ -138,6 +141,10 @@ _BY_HAND: Final = {
     "power.gpu_nvml_windows": _Rule(inventory=False, id_key="window"),
     "power.averages": _Rule(inventory=False, collector="spbm"),
     "power.estimate": _READING,
+    **{
+        f"{place}.{bound}": _WATTS for place in _INTERVALS for bound in ("lower", "upper", "basis.lower", "basis.upper")
+    },
+    **{f"{place}.basis": _Rule(inventory=False, id_key="term") for place in _INTERVALS},
     "power.limits": _Rule(id_key="limit"),
     "power.limits.source": _READING,
     "power.limits.ceiling": _Rule(unit=Unit.WATT),
@@ -157,6 +164,8 @@ _BY_HAND: Final = {
 _ASIDE: Final = frozenset({"evidence", "action", "detail", "seconds", "rejected"})
 #: Keys of a number that has all that belongs to it beside it.
 _ABOUT_A_NUMBER: Final = frozenset({"value", "unit", "age_seconds", "reason", "detail", "why"})
+#: Keys beside the bounds of an estimate: what both of them are.
+_ABOUT_BOUNDS: Final = _ABOUT_A_NUMBER | {"scope", "quality", "source", "excludes"}
 #: What tells a person which entity it is, apart from its name.
 _HINTS: Final = ("kind", "name", "core_type", "type", "place", "model", "cpus", "title")
 
@@ -293,6 +302,8 @@ class _Part:
             above = self.said[path].within if path in self.said else within
             self.said[path] = _Said(found["value"], rule, above, unit or rule.unit, reason, detail)
             aside, within = aside | _ABOUT_A_NUMBER, path
+        elif "lower" in found:
+            aside |= _ABOUT_BOUNDS
         absent, untrusted = _mapping(found.get("absent")), _mapping(found.get("untrusted"))
         for key, value in found.items():
             if key not in aside and value is not absent and value is not untrusted:

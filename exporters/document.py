@@ -10,9 +10,11 @@ from spark_agent.agent import __version__
 from spark_agent.agent.budget import Headroom, Limit, Rest
 from spark_agent.agent.budget_table import REST
 from spark_agent.agent.energy import Energy
+from spark_agent.agent.estimate import Estimate
 from spark_agent.agent.power import Measured, Unmeasured
 from spark_agent.agent.report import Report
 from spark_agent.agent.snapshot import Snapshot
+from spark_agent.agent.terms import EXCLUDED, Interval
 from spark_agent.collectors import (
     Absence,
     Fact,
@@ -247,7 +249,7 @@ def _power(report: Report) -> _Json:
         "scopes": {scope.value: _quantity(known) for scope, known in power.scopes.items()},
         "gpu_nvml_windows": [{"window": known.labels[0], **_quantity(known)} for known in power.windows],
         "averages": {limit: _quantity(known) for limit, known in power.averages.items()},
-        "estimate": {},
+        "estimate": _estimate(report.estimate),
         "limits": [_limit(limit) for limit in budget.limits],
         "energy": {scope.value: _energy(known) for scope, known in report.energies.items()},
         "registers": [_quantity(known) for known in power.registers],
@@ -281,6 +283,53 @@ def _energy(known: Energy | Unmeasured) -> _Json:
         "uncovered_seconds": number(round(known.uncovered_seconds, 3)),
         "resets": known.resets,
         "crosscheck_ratio": None if known.crosscheck is None else round(known.crosscheck, 4),
+    }
+
+
+def _estimate(estimate: Estimate) -> _Json:
+    system, score, applied = estimate.system, estimate.score, estimate.calibration
+    if isinstance(system, Unmeasured):
+        why = {"reason": system.reason.value, "detail": system.detail or None}
+        told: _Json = {"lower": None, "upper": None, **why, "basis": []}
+    else:
+        told = _interval(system)
+    return {
+        "system": told,
+        "score": score
+        and {
+            "value": number(score.miss),
+            "unit": score.measured.unit,
+            "scope": score.measured.scope.value,
+            "quality": Quality.DERIVED.value,
+            "source": f"{score.measured.source}, outside the interval that would have been estimated",
+            "age_seconds": round(max(score.measured.age, score.against.age), 3),
+            "against": _interval(score.against),
+        },
+        "calibration": applied and {"holds": applied.holds, "detail": applied.detail},
+    }
+
+
+def _interval(interval: Interval) -> _Json:
+    return {
+        "lower": number(interval.lower),
+        "upper": number(interval.upper),
+        "unit": interval.unit.value,
+        "scope": interval.scope.value,
+        "quality": interval.quality.value,
+        "source": interval.source,
+        "age_seconds": round(interval.age, 3),
+        "excludes": [EXCLUDED],
+        "unknown": list(interval.unknown),
+        "basis": [
+            {
+                "term": term.name,
+                "detail": term.detail,
+                "lower": number(round(term.lower, 3)),
+                "upper": number(round(term.upper, 3)),
+                "source": term.source,
+            }
+            for term in interval.basis
+        ],
     }
 
 

@@ -28,7 +28,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from spark_agent.agent import __version__, energy
+from spark_agent.agent import __version__, energy, estimate
 from spark_agent.agent.budget import Headroom, Rest, Standing
 from spark_agent.agent.power import Measured, Power, Unmeasured
 from spark_agent.agent.report import Report
@@ -298,6 +298,8 @@ LIMIT_SECONDS: Final = Family(
     Unit.SECOND.words,
 )
 
+#: An estimate has names of its own, and follows from declarations as what is measured does.
+
 FINDING: Final = Family(
     "gb10_finding",
     Type.GAUGE,
@@ -387,7 +389,7 @@ COLLECTOR_AGE: Final = Family(
 )
 
 #: What the agent's own declarations become.
-_OWN: Final = plan(energy.DECLARED).numbers
+_OWN: Final = plan((*energy.DECLARED, *estimate.DECLARED)).numbers
 
 #: Families that follow from no collector's declaration, by the part that a filter takes them with.
 DERIVED: Final[Mapping[str, tuple[Family, ...]]] = {

@@ -6,6 +6,7 @@ from typing import Any, Final
 from spark_agent.agent.budget import LimitOrigin, Standing
 from spark_agent.agent.budget_table import REST
 from spark_agent.agent.energy import ENERGIES, Method
+from spark_agent.agent.estimate import LOWER, MISS, UPPER
 from spark_agent.agent.health import Severity
 from spark_agent.agent.snapshot import Status
 from spark_agent.collectors import Origin, Property, Quality, Quantity, Reason, Scope, Section, declarations
@@ -155,6 +156,42 @@ _SHARES: Final[_Json] = {
 }
 
 
+def _estimate() -> _Json:
+    """Return the schema of the estimate: never a ``value``, so that nobody takes it for a measurement."""
+    about = {
+        "unit": {"const": "W"},
+        "scope": {"const": Scope.SYSTEM.value},
+        "quality": {"const": Quality.ESTIMATED.value},
+        "source": _TEXT,
+        "age_seconds": {"type": "number", "minimum": 0},
+        "excludes": _TEXTS,
+        "unknown": _TEXTS,
+    }
+    bounds = {
+        of.key: {"description": f"{of.help} Source: {of.source}.", "type": "number", "x-unit": of.unit.value}
+        for of in (LOWER, UPPER)
+    }
+    term = {"term": _TEXT, "detail": _TEXT, "lower": _NUMBER, "upper": _NUMBER, "source": _TEXT}
+    interval = _object({**bounds, **about, "basis": _list(term)})
+    none = _object(
+        {
+            **dict.fromkeys(bounds, _NULL),
+            "reason": _one_of(Reason),
+            "detail": _TEXT_OR_NULL,
+            "basis": {"type": "array", "maxItems": 0},
+        }
+    )
+    score = _quantity({"against": interval})["oneOf"][0] | {"description": f"{MISS.help} Source: {MISS.source}."}
+    calibration = _object({"holds": {"type": "boolean"}, "detail": _TEXT})
+    return _object(
+        {
+            "system": {"oneOf": [interval, none]},
+            "score": {"oneOf": [score, _NULL]},
+            "calibration": {"oneOf": [calibration, _NULL]},
+        }
+    )
+
+
 def _power() -> _Json:
     scopes = {scope.value: _quantity() for scope in Scope}
     limit = {
@@ -183,7 +220,7 @@ def _power() -> _Json:
             "scopes": _object(scopes),
             "gpu_nvml_windows": {"type": "array", "items": _quantity({"window": _TEXT})},
             "averages": {"type": "object", "additionalProperties": _quantity()},
-            "estimate": {"type": "object"},
+            "estimate": _estimate(),
             "limits": _list(limit, {"ceiling": _NUMBER, "floor": _NUMBER, "published": _NUMBER}),
             "energy": {"type": "object", "properties": {scope.value: energy for scope in ENERGIES}},
             "registers": {"type": "array", "items": _quantity()},

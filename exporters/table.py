@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
+from math import ceil, floor
 from typing import Final
 
 from rich.cells import cell_len
@@ -18,6 +19,7 @@ from spark_agent.agent.power import Measured, Power, Unmeasured
 from spark_agent.agent.report import Report
 from spark_agent.agent.snapshot import Snapshot
 from spark_agent.agent.specification import Match
+from spark_agent.agent.terms import ESTIMATED_FROM, EXCLUDED
 from spark_agent.collectors import (
     Origin,
     Property,
@@ -177,12 +179,28 @@ def _power(report: Report) -> Iterator[RenderableType]:
         line = Text(f"not measured: {', '.join(names)}", "yellow")
         line.append(f" — {detail or reason}", "dim")
         yield line
+    yield from _estimate(report)
     for finding in report.findings:
         if finding.id == "gpu_only":
             plain = Text("This is the GPU alone, not the power of this machine. ", "bold yellow")
             yield plain.append(f"To know that: {finding.action}.", "yellow")
         elif finding.id == "gpu_mismatch":
             yield Text.assemble((f"{finding.title}: ", "cyan"), (f"{finding.evidence[0]}.", "dim"))
+
+
+def _estimate(report: Report) -> Iterator[RenderableType]:
+    # On a line of its own, in other words and another style, so that nobody takes it for one of the rows above.
+    system, applied = report.estimate.system, report.estimate.calibration
+    if not isinstance(system, Unmeasured):
+        line = Text(f"system, estimated: {floor(system.lower)}–{ceil(system.upper)} W", "cyan")
+        line.append(f" from {ESTIMATED_FROM}, without {EXCLUDED}", "dim")
+        if system.unknown:
+            line.append(f"; wide, for this is not known: {', '.join(system.unknown)}", "dim")
+        yield line
+    if applied:
+        yield Text(
+            f"calibration: {applied.detail}" if applied.holds else f"calibration ignored: {applied.detail}", "dim"
+        )
 
 
 def _budget(report: Report) -> Iterator[RenderableType]:

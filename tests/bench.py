@@ -2,6 +2,7 @@
 
 A start is a process of its own, its cost the processor time of its children (user and system), the median of several.
 A look is held against reading the same files by hand: every file that the look read, opened, read and closed.
+The estimate is held against published readings of whole systems; docs/estimate.md has them row by row.
 """
 
 import os
@@ -18,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 import bench_daemon
+import estimates
 from imagine import build, write_folder
 
 from spark_agent.agent.machine import demos, open_machine
@@ -108,6 +110,8 @@ def main() -> None:
     print(f"  a look, files on disk              {from_disk * 1e3:6.2f} ms   {from_disk / by_hand:.1f} × that")
     print(f"  a look, files in memory            {in_memory * 1e3:6.2f} ms   {in_memory / by_hand:.1f} × that")
     print(f"({len(demos())} demos)")
+    for line in estimates.report():
+        print(line)
     print("the daemon, beside node_exporter; MB are of a million bytes, all figures of this machine, not of a Spark")
     for line in bench_daemon.report():
         print(line, flush=True)

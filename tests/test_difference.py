@@ -76,6 +76,16 @@ class TestWhatCounts:
         assert "By" == found["nvme[nvme0].capacity_bytes"].unit
         assert not [path for path in found if path.startswith(("cpu.", "findings", "collectors", "agent", "machine"))]
 
+    def test_an_estimate_moves(self) -> None:
+        """A reading, so only with all; its bounds are watts, and what they are is not told anew."""
+        before, after = saved("fe-stock"), saved("gx10-asleep")
+        found = changes(before, after, everything=True)
+        told = {path: change.unit for path, change in found.items() if path.startswith("power.estimate")}
+
+        assert not [path for path in changes(before, after) if path.startswith("power.estimate")]
+        assert {"power.estimate.system.lower", "power.estimate.system.basis[gpu].lower"} <= told.keys()
+        assert {"W"} == {*told.values()}
+
     def test_going_asleep(self) -> None:
         """A ConnectX-7 that goes to sleep takes its four interfaces with it: four changes, each with the reason."""
         found = changes(saved("dell-cx7"), saved("gx10-asleep"))

@@ -112,6 +112,9 @@ def _check_document(told: Report) -> None:
             assert needed <= {*one}, path
             if "estimate" not in path:
                 assert one.get("quality") != Quality.ESTIMATED, path
+        elif path[-1] == "basis":
+            # A part of the estimate, whose unit, scope, quality and age are those of the whole of it.
+            assert one["source"]
         elif "signal" not in one:
             assert not {*_numbers(one)} - _COMPANIONS - {*power.get("shares", ())}, path
     for path, one in _objects({key: part for key, part in whole.items() if key != "power"}):
