@@ -11,9 +11,10 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
@@ -24,7 +25,9 @@ if TYPE_CHECKING:
     from spark_agent.agent.budget import Limit
     from spark_agent.agent.calibration import Calibration
     from spark_agent.agent.machine import Machine
+    from spark_agent.agent.measure import Measurement
     from spark_agent.agent.report import Report
+    from spark_agent.agent.runner import Watched
     from spark_agent.agent.service import Place, Step
     from spark_agent.agent.terms import Inputs
     from spark_agent.collectors import Collector, Host
@@ -115,6 +118,18 @@ class Target:
                 bar.update(min(bar.length or 0, round(time.monotonic() - began)) - bar.pos)
 
             return look_on(self.host(None), collectors, seconds, self.interval, own, fitted, tell)
+
+    def watched(self) -> "Watched":
+        """Return the machine to look at while time goes by; one that is replayed goes by the same clock."""
+        from spark_agent.agent.runner import Watched, estimated
+
+        machine = self.open()
+        if machine is None:
+            return Watched(self.host(None), estimate=estimated)
+        began, at = time.monotonic(), self.at or 0.0
+        return Watched(
+            machine.host, lambda: machine.play(at + time.monotonic() - began), machine.ends_at, estimate=estimated
+        )
 
     def host(self, machine: "Machine | None") -> "Host":
         """Return the opened machine's host, or the live one."""
@@ -536,6 +551,96 @@ def _show_calibration(target: Target, path: Path) -> int:
         click.echo(f"ignored: {why}; read idle and load anew")
         return 1
     return 0 if _tell_fit(kept, looked.inputs) else 1
+
+
+@commands.command(context_settings={"allow_interspersed_args": False})
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option(
+    "--baseline",
+    type=click.FloatRange(min=1, max=3600),
+    metavar="SECONDS",
+    help="Measure the idle machine for so long first, and tell what is left without it.",
+)
+@click.option(
+    "--per", metavar="N:UNIT", help="What the command does, such as 1000:tokens: joules for each, each per joule."
+)
+@click.option("--output", "-o", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option("--report", type=click.Path(path_type=Path), metavar="FILE", help="Write it here, not to stderr.")
+@click.option(
+    "--interval",
+    type=click.FloatRange(min=0.05, max=60),
+    default=0.1,
+    show_default=True,
+    metavar="SECONDS",
+    help="Time between two looks.",
+)
+@click.pass_obj
+def measure(
+    target: Target,
+    command: tuple[str, ...],
+    baseline: float | None,
+    per: str | None,
+    output: str,
+    report: Path | None,
+    interval: float,
+) -> int:
+    """Run COMMAND, and tell on stderr what it drew: joules and watts by scope.
+
+    Its own options end where COMMAND begins, with or without -- between. The exit code is the command's: 128+N where
+    signal N killed it, 127 where there is no such command, 126 where it cannot be run.
+    """
+    from spark_agent.agent.measure import parse_per
+    from spark_agent.agent.runner import CommandError, InterruptedBefore, occupy_standard_streams
+    from spark_agent.agent.runner import measure as run
+
+    if not command:
+        raise click.UsageError("no command to measure; it comes last: spark-agent measure [OPTIONS] -- COMMAND …")
+    for option, seconds in (("--baseline", baseline), ("--interval", interval)):
+        if seconds is not None and not math.isfinite(seconds):
+            raise click.BadParameter(f"{seconds} is no number of seconds", param_hint=option)
+    try:
+        work = parse_per(per) if per is not None else None
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--per") from error
+    occupy_standard_streams()
+    watched = target.watched()
+    # Before the command, which may run for hours.
+    with report.open("w", encoding="utf-8") if report else nullcontext() as file:
+        try:
+            found = run(command, watched, interval=interval, baseline=baseline or 0.0, per=work)
+        except CommandError as error:
+            _complain(str(error) + ("; the options of measure come before --" if "--" in command[1:] else ""))
+            return error.code
+        except InterruptedBefore as error:
+            _complain(str(error))
+            return error.code
+        told = _tell(found, output, file)
+    return found.outcome.exit_code or told
+
+
+def _tell(found: "Measurement", output: str, file: TextIO | None) -> int:
+    """Write what a command drew, and return 0 unless a file was named and did not take it."""
+    from spark_agent.exporters import measurement
+
+    try:
+        if output == "json":
+            # Bytes, for a terminal of another encoding would write what is no JSON.
+            content = f"{measurement.text(found)}\n"
+            click.echo(content if file else content.encode(), file=file, err=True, nl=False)
+        elif stream := file or sys.stderr:  # a shell's 2>&- leaves none
+            from rich.console import Console
+
+            console = Console(file=stream, highlight=False, markup=False, emoji=False)
+            # All at once: where the reader has gone rich would end the process, and with a code of its own.
+            with console.capture() as shown:
+                measurement.show(found, console)
+            stream.write(shown.get())
+        if file:
+            file.flush()
+    except OSError as error:
+        if file:
+            return _complain(f"{file.name}: {error.strerror}")
+    return 0
 
 
 @commands.command()

@@ -217,6 +217,11 @@ class Machine:
         )
         self.play(0.0)
 
+    @property
+    def ends_at(self) -> float:
+        """The second of its last step; after that the machine stands still."""
+        return self._steps[-1].t if self._steps else 0.0
+
     def play(self, t: float) -> bool:
         """Move the machine's clock, and apply every step of the timeline up to it.
 

@@ -25,6 +25,9 @@ KEEP_FAULT_SECONDS: Final = 5.0
 #: Seconds by which something may be done before it is due: beats and clock are not the same to the last digit.
 EVERY_SLACK: Final = 0.05
 
+# What is read only so often is kept under keys that begin with this.
+_EVERY: Final = "every"
+
 _DIGITS = re.compile(r"(\d+)")
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
 Answer = TypeVar("Answer")
@@ -113,6 +116,11 @@ class Memory:
         self.forgotten += 1
         self._kept = {}
 
+    def forget_readings(self) -> None:
+        """Have what is read only so often read anew; the layout stays, which takes longer to find out."""
+        self.forgotten += 1
+        self._kept = {key: kept for key, kept in self._kept.copy().items() if key[0] is not _EVERY}
+
 
 def _has_fault(answer: object) -> bool:
     if isinstance(answer, Absence):
@@ -162,7 +170,7 @@ class Host:
 
     def every(self, seconds: float, question: Callable[..., Iterator[Item]], *arguments: Hashable) -> tuple[Item, ...]:
         """Take readings that are dear only so often, ``question(host, *arguments)``; each says when it was taken."""
-        key = (question, *arguments)
+        key = (_EVERY, question, *arguments)
         now = self.clock()
         answer: tuple[Item, ...] | None = self.memory.get(key, now)
         if answer is None:

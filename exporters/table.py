@@ -49,6 +49,8 @@ _SCOPES: Final = (
     (Scope.GPU_NVML, "GPU (NVML)", 3),
     (Scope.DLA, "DLA", 2),
 )
+#: What a person calls a scope, and how deep it lies in the machine.
+SCOPE_NAMES: Final = {scope: (name, depth) for scope, name, depth in _SCOPES}
 
 #: The word for a severity, and its colour.
 SEVERITY_STYLES: Final = {
