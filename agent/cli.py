@@ -554,7 +554,7 @@ def _show_calibration(target: Target, path: Path) -> int:
 
 
 @commands.command(context_settings={"allow_interspersed_args": False})
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[--] COMMAND [ARGUMENT]...")
 @click.option(
     "--baseline",
     type=click.FloatRange(min=1, max=3600),
@@ -636,10 +636,12 @@ def _tell(found: "Measurement", output: str, file: TextIO | None) -> int:
                 measurement.show(found, console)
             stream.write(shown.get())
         if file:
-            file.flush()
+            # Here, where it is still heard that the disk is full.
+            file.close()
     except OSError as error:
         if file:
             return _complain(f"{file.name}: {error.strerror}")
+        _drop_output(2)
     return 0
 
 
@@ -988,9 +990,9 @@ def _reader_gone() -> int:
     return BROKEN_PIPE
 
 
-def _drop_output() -> None:
+def _drop_output(descriptor: int = 1) -> None:
     # What could not be written Python tries once more when it closes stdout, and then it says so in its own words.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
 
 
 def _complain(message: str) -> int:

@@ -202,7 +202,7 @@ def _highest(power: Power) -> dict[Scope, Measured]:
         for scope, known in power.scopes.items()
         if isinstance(known, Measured) and scope in SCOPES
     }
-    if nvml := found.pop(Scope.GPU_NVML, None):
+    if isinstance(nvml := power.scopes[Scope.GPU_NVML], Measured):
         found[Scope.GPU_NVML] = _nvml(power, nvml)
     return found
 
@@ -333,6 +333,12 @@ class Measurement:
         return tuple(_account(self, scope) for scope in SCOPES)
 
     @property
+    def is_gpu_only(self) -> bool:
+        """Whether all that was measured is about the GPU."""
+        known = self.span.energies.keys() | self.span.peaks.keys()
+        return bool(known) and known <= _GPU
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Return what a reader must know of these numbers, in plain sentences."""
         return tuple(note for make in _NOTES for note in make(self)) + self.remarks
@@ -403,7 +409,7 @@ def _shares(joules: Known, per: Per | None) -> tuple[Known | None, Known | None]
         return joules, joules
     source = f"{joules.source}, for {per.count:g} {per.unit} as told by the user"
     each, per_joule = joules.value / per.count, per.count / joules.value
-    if not (math.isfinite(per_joule) and each > 0):
+    if not (0 < each < math.inf and 0 < per_joule < math.inf):
         why = Unmeasured(Reason.IMPOSSIBLE, f"{per.count:g} {per.unit} for {joules.value:g} J")
         return why, why
     return (
@@ -438,7 +444,7 @@ def _of_scope(measurement: Measurement) -> Sequence[str]:
     known = span.energies.keys() | span.peaks.keys()
     if not known:
         return ("nothing measures power here",)
-    if known <= _GPU:
+    if measurement.is_gpu_only:
         return (
             "this is the GPU alone, not the box: what CPU, memory, network, SSD and losses draw is not in it",
             *(

@@ -27,7 +27,7 @@ from typing import Final
 from spark_agent.agent.measure import INTERVAL_SECONDS, Interval, Measurement, Outcome, Per, Span, Window
 from spark_agent.agent.power import Power, understand
 from spark_agent.agent.snapshot import Lookout, Snapshot
-from spark_agent.collectors import Collector, Host, discover, paces
+from spark_agent.collectors import Collector, Host, Origin, discover, paces
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class InterruptedBefore(Exception):  # noqa: N818  (no error: somebody wanted it
     """A signal ended it before the command was started."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(f"{signal.Signals(number).name} before the command was started; it was not")
+        super().__init__(f"{signal.Signals(number).name} came before the command was started, so it was not")
         self.code = 128 + number
 
 
@@ -172,8 +172,10 @@ class _Watch:
         """Say what went wrong with looking."""
         if self._fault:
             yield f"looking at the machine ended with {self._fault!r}; what came after is not covered"
+        if self._host.origin is not Origin.LIVE:
+            yield "a replayed machine moves in the steps of its timeline, so joules may be off by what one step holds"
         if span.ended > self._watched.ends_at:
-            yield f"the replayed machine's timeline ends at {self._watched.ends_at:g} s; nothing in it moves after that"
+            yield f"the timeline ends at {self._watched.ends_at:g} s; nothing in this machine moves after that"
 
     def _run(self) -> None:
         try:
