@@ -121,14 +121,14 @@ class Target:
 
     def watched(self) -> "Watched":
         """Return the machine to look at while time goes by; one that is replayed goes by the same clock."""
-        from spark_agent.agent.runner import Watched, estimated
+        from spark_agent.agent.runner import Estimator, Watched
 
         machine = self.open()
         if machine is None:
-            return Watched(self.host(None), estimate=estimated)
+            return Watched(self.host(None), estimate=Estimator())
         began, at = time.monotonic(), self.at or 0.0
         return Watched(
-            machine.host, lambda: machine.play(at + time.monotonic() - began), machine.ends_at, estimate=estimated
+            machine.host, lambda: machine.play(at + time.monotonic() - began), machine.ends_at, estimate=Estimator()
         )
 
     def host(self, machine: "Machine | None") -> "Host":

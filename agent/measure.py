@@ -16,7 +16,7 @@ from spark_agent.agent.power import Measured, Power, Unmeasured
 from spark_agent.agent.snapshot import Snapshot
 from spark_agent.collectors import Origin, Quality, Reason, Scope, Unit, cpu, gpu, immutable, platform
 
-#: Seconds between two looks. NVML's counter moves about every 100 ms (Zeus 0.9.1), and more looks do not help.
+#: Seconds between two looks. Counters move about every 100 ms, and powers swing in a control loop as long.
 INTERVAL_SECONDS: Final = 0.1
 
 #: Seconds below which joules are told as rough: one step of a counter of 100 ms is a tenth of them.
@@ -36,7 +36,8 @@ SCOPES: Final[tuple[Scope, ...]] = (
 _WHOLE: Final = (Scope.DC_INPUT, Scope.SYSTEM)
 _GPU: Final = frozenset({Scope.GPU_RAIL, Scope.GPU_NVML})
 
-# A part of the window that may be uncovered without a word: readings are taken a little after it begins.
+# What may be uncovered without a word: a register's last step, of some 100 ms, is not over when the window is.
+_SLACK_SECONDS: Final = 0.15
 _SLACK_RATIO: Final = 0.01
 # An idle machine's GPU runs no kernel, and its cores hardly anything but this agent.
 _IDLE_GPU: Final = 0.05
@@ -44,16 +45,20 @@ _IDLE_CORES: Final = 1.0
 
 _LONGEST_UNIT: Final = 40
 
+_NOT_ESTIMATED: Final = Unmeasured(Reason.NOT_ASKED, "nobody estimated it")
+
 #: What a reading's window is called where its peak is told.
 PEAK_WORDS: Final = {"instant": "an instant", "average": "a 1 s average"}
 
 
 @immutable
 class Interval:
-    """What the system may have drawn where nothing measures it, in watts: an estimate."""
+    """What the system may draw where nothing measures it, in watts: an estimate."""
 
     lower: float
     upper: float
+    source: str
+    excludes: str = ""
 
 
 @immutable
@@ -63,6 +68,8 @@ class Estimated:
     lower: float
     upper: float
     covered_seconds: float
+    source: str
+    excludes: str
     age: float
 
 
@@ -92,7 +99,7 @@ class Span:
     energies: Mapping[Scope, Energy]
     peaks: Mapping[Scope, Peak]
     absent: Mapping[Scope, Unmeasured]
-    estimated: Estimated | None
+    estimated: Estimated | Unmeasured
     gpu_busy: float | None
     busy_cores: float | None
     is_spark: bool
@@ -116,12 +123,13 @@ class Window:
         self._peaks: dict[Scope, Peak] = {}
         self._gpu_busy: list[float] = [0.0, 0.0]  # sum, number
         self._cores: list[tuple[float, float, int]] = []  # seconds busy, when, of how many cores
-        self._before: tuple[float, Interval] | None = None
+        self._interval: tuple[float, Interval] | Unmeasured = _NOT_ESTIMATED
+        self._told: tuple[float, Interval] | None = None
         self._estimated = [0.0, 0.0, 0.0]  # joules lower and upper, seconds
         self.missed = 0
 
-    def note(self, snapshot: Snapshot, power: Power, interval: Interval | None = None) -> None:
-        """Take one look, with what the system is estimated to draw where nothing measures it."""
+    def note(self, snapshot: Snapshot, power: Power, interval: Interval | Unmeasured | None = None) -> None:
+        """Take one look, with what the system is estimated to draw, or why that is not estimated."""
         if self._last is None:
             self._began = snapshot.at
         self._last = snapshot, power
@@ -136,7 +144,7 @@ class Window:
             self._gpu_busy[0] += max(busy)
             self._gpu_busy[1] += 1
         self._note_cores(snapshot)
-        self._note_interval(snapshot.at, interval)
+        self._note_interval(snapshot.at, interval or _NOT_ESTIMATED)
 
     def _note_cores(self, snapshot: Snapshot) -> None:
         visit, cores = snapshot.visit("cpu"), snapshot.readings(cpu.BUSY)
@@ -145,45 +153,59 @@ class Window:
             # The first and the last; one between them only for as long as it is the last.
             self._cores[1:] = [(sum(core.value for core in cores), at, len(cores))]
 
-    def _note_interval(self, at: float, interval: Interval | None) -> None:
-        before, self._before = self._before, (at, interval) if interval else None
-        if before and interval and (seconds := at - before[0]) > 0:
-            self._estimated[0] += (before[1].lower + interval.lower) / 2 * seconds
-            self._estimated[1] += (before[1].upper + interval.upper) / 2 * seconds
+    def _note_interval(self, at: float, now: Interval | Unmeasured) -> None:
+        before = self._interval
+        if isinstance(now, Unmeasured):
+            self._interval = now
+            return
+        if not isinstance(before, Unmeasured) and (seconds := at - before[0]) > 0:
+            self._estimated[0] += (before[1].lower + now.lower) / 2 * seconds
+            self._estimated[1] += (before[1].upper + now.upper) / 2 * seconds
             self._estimated[2] += seconds
+        self._interval = self._told = at, now
 
     def span(self) -> Span:
         """Return what the looks until now say."""
         if self._last is None:
             raise ValueError("a window without a look says nothing")
         snapshot, power = self._last
-        energies = self._meter.energies(snapshot.at)
+        told = self._meter.energies()
+        # A register that did not move says nothing, least of all that nothing was drawn.
+        energies = {
+            scope: known
+            for scope, known in told.items()
+            if isinstance(known, Energy) and known.joules > 0 and known.covered_seconds > 0
+        }
         seconds = snapshot.at - self._began
-        known: dict[Scope, Energy] = {
-            scope: energy
-            for scope, energy in energies.items()
-            # A counter that did not move says nothing, least of all that nothing was drawn.
-            if scope in SCOPES and energy.joules > 0 and energy.covered_seconds > 0
+        absent = {
+            scope: _why_not(power.scopes[scope], told.get(scope), seconds) for scope in SCOPES if scope not in energies
         }
         return Span(
             self._began,
             snapshot.at,
             self._looks,
             self.missed,
-            known,
-            self._peaks,
-            {scope: _why_not(power, scope, scope in energies, seconds) for scope in SCOPES if scope not in known},
+            energies,
+            # What cannot be believed has no peak either.
+            {
+                scope: peak
+                for scope, peak in self._peaks.items()
+                if scope not in absent or absent[scope].reason is not Reason.IMPOSSIBLE
+            },
+            absent,
             self._estimate(snapshot.at),
             self._gpu_busy[0] / self._gpu_busy[1] if self._gpu_busy[1] else None,
             self._busy_cores(),
             snapshot.fact(platform.IS_SPARK) is True,
         )
 
-    def _estimate(self, at: float) -> Estimated | None:
+    def _estimate(self, at: float) -> Estimated | Unmeasured:
         lower, upper, seconds = self._estimated
-        if seconds <= 0:
-            return None
-        return Estimated(lower / seconds, upper / seconds, seconds, at - self._before[0] if self._before else 0.0)
+        if seconds <= 0 or self._told is None:
+            why = self._interval
+            return why if isinstance(why, Unmeasured) else Unmeasured(Reason.NO_DATA, "it takes two looks")
+        told_at, told = self._told
+        return Estimated(lower / seconds, upper / seconds, seconds, told.source, told.excludes, max(0.0, at - told_at))
 
     def _busy_cores(self) -> float | None:
         if len(self._cores) < 2:
@@ -220,10 +242,12 @@ def _labelled(known: Measured, window: str) -> Measured:
     return Measured(known.value, known.unit, known.scope, known.quality, known.source, known.age, (window,))
 
 
-def _why_not(power: Power, scope: Scope, was_seen: bool, seconds: float) -> Unmeasured:
-    known = power.scopes[scope]
-    if isinstance(known, Unmeasured) and not was_seen:
-        return known
+def _why_not(power: Measured | Unmeasured, energy: Energy | Unmeasured | None, seconds: float) -> Unmeasured:
+    """Return why a scope has no joules."""
+    if isinstance(energy, Unmeasured) and energy.reason is not Reason.NO_DATA:
+        return energy
+    if isinstance(power, Unmeasured) and energy is None:
+        return power
     return Unmeasured(Reason.NO_DATA, f"no reading moved in {seconds:.2f} s")
 
 
@@ -390,7 +414,7 @@ def _uncovered(span: Span, energy: Energy) -> float:
 
 
 def _is_whole(span: Span, energy: Energy, interval_seconds: float) -> bool:
-    return _uncovered(span, energy) <= interval_seconds + _SLACK_RATIO * span.seconds
+    return _uncovered(span, energy) <= interval_seconds + _SLACK_SECONDS + _SLACK_RATIO * span.seconds
 
 
 def _whole(joules: Measured, span: Span, energy: Energy, interval_seconds: float) -> Known:

@@ -24,15 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from spark_agent.agent.estimate import Estimate, estimate
 from spark_agent.agent.measure import INTERVAL_SECONDS, Interval, Measurement, Outcome, Per, Span, Window
-from spark_agent.agent.power import Power, understand
+from spark_agent.agent.power import Power, Unmeasured, understand
 from spark_agent.agent.snapshot import Lookout, Snapshot
+from spark_agent.agent.terms import EXCLUDED
 from spark_agent.collectors import Collector, Host, Origin, discover, paces
 
 log = logging.getLogger(__name__)
 
 #: What power needs, and what an estimate of it does.
-COLLECTORS: Final = ("cpu", "gpu", "nic", "platform", "spbm")
+COLLECTORS: Final = ("boot", "cpu", "gpu", "nic", "platform", "spbm")
 # Those that hold powers and energies.
 _POWER: Final = ("gpu", "spbm")
 
@@ -79,15 +81,23 @@ class Watched:
     host: Host
     advance: Callable[[], bool] = lambda: False
     ends_at: float = math.inf
-    estimate: Callable[[Snapshot, Power], Interval | None] = lambda _snapshot, _power: None
+    estimate: Callable[[Snapshot, Power], Interval | Unmeasured | None] = lambda _snapshot, _power: None
 
 
-def estimated(snapshot: Snapshot, power: Power) -> Interval | None:
-    """Return what the system may draw in one look, where nothing measures it."""
-    from spark_agent.agent.estimate import estimate
+class Estimator:
+    """Says what the system may draw, look after look: which cores were busy takes the look before."""
 
-    found = estimate(snapshot, power)
-    return Interval(found.lower, found.upper) if found else None
+    def __init__(self) -> None:
+        """Begin without a look."""
+        self._before: Estimate | None = None
+
+    def __call__(self, snapshot: Snapshot, power: Power) -> Interval | Unmeasured:
+        """Return what it may draw, or why that is not estimated."""
+        found = self._before = estimate(snapshot, power, self._before)
+        system = found.system
+        if isinstance(system, Unmeasured):
+            return system
+        return Interval(system.lower, system.upper, system.source, EXCLUDED)
 
 
 def measure(

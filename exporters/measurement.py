@@ -23,8 +23,6 @@ from spark_agent.exporters.table import SCOPE_NAMES
 
 SCHEMA: Final = "spark-agent/measurement/1"
 
-_ESTIMATE_SOURCE: Final = "spark-agent's estimate, mean of its bounds over the window"
-
 _Json = dict[str, Any]
 
 
@@ -55,7 +53,7 @@ def document(measurement: Measurement) -> _Json:
         "per": {"count": number(per.count), "unit": per.unit} if per else None,
         "gpu_only": measurement.is_gpu_only,
         "scopes": {account.scope.value: _account(account) for account in measurement.accounts},
-        "estimate": {"system": _estimate(span.estimated)} if span.estimated else {},
+        "estimate": {"system": _estimate(span.estimated)},
         "notes": list(measurement.notes),
     }
 
@@ -141,16 +139,20 @@ def _window(peak: Known) -> str | None:
     return peak.labels[0] if isinstance(peak, Measured) and peak.labels else None
 
 
-def _estimate(estimated: Estimated) -> _Json:
+def _estimate(estimated: Estimated | Unmeasured) -> _Json:
+    # Never a "value", so that nobody takes it for a measurement.
+    if isinstance(estimated, Unmeasured):
+        return {"lower": None, "upper": None, "reason": estimated.reason.value, "detail": estimated.detail or None}
     return {
         "lower": round(estimated.lower, 3),
         "upper": round(estimated.upper, 3),
         "unit": Unit.WATT.value,
         "scope": Scope.SYSTEM.value,
         "quality": Quality.ESTIMATED.value,
-        "source": _ESTIMATE_SOURCE,
+        "source": f"{estimated.source}; mean of both bounds over the window",
         "age_seconds": round(estimated.age, 3),
         "covered_seconds": round(estimated.covered_seconds, 6),
+        "excludes": [estimated.excludes] if estimated.excludes else [],
     }
 
 
@@ -197,8 +199,11 @@ def schema() -> _Json:
             "source": _TEXT,
             "age_seconds": seconds,
             "covered_seconds": seconds,
+            "excludes": {"type": "array", "items": _TEXT},
         }
     )
+    null = {"type": "null"}
+    none = _object({"lower": null, "upper": null, "reason": _REASON, "detail": _TEXT_OR_NULL})
     positive = {"type": "number", "exclusiveMinimum": 0}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -222,11 +227,11 @@ def schema() -> _Json:
                 ),
                 "interval_seconds": positive,
                 "window": span,
-                "baseline": {"anyOf": [span, {"type": "null"}]},
-                "per": {"anyOf": [_object({"count": positive, "unit": _TEXT}), {"type": "null"}]},
+                "baseline": {"anyOf": [span, null]},
+                "per": {"anyOf": [_object({"count": positive, "unit": _TEXT}), null]},
                 "gpu_only": {"type": "boolean"},
                 "scopes": _object({scope.value: account for scope in SCOPES}),
-                "estimate": {"type": "object", "properties": {"system": estimate}, "additionalProperties": False},
+                "estimate": _object({"system": {"oneOf": [estimate, none]}}),
                 "notes": {"type": "array", "items": _TEXT},
             }
         ),
@@ -235,6 +240,7 @@ def schema() -> _Json:
 
 _TEXT: Final[_Json] = {"type": "string"}
 _TEXT_OR_NULL: Final[_Json] = {"type": ["string", "null"]}
+_REASON: Final[_Json] = {"enum": [str(reason) for reason in Reason]}
 
 
 def _object(properties: _Json, optional: _Json | None = None) -> _Json:
@@ -258,8 +264,7 @@ def _known(unit: Unit | None, more: _Json | None = None) -> _Json:
         "age_seconds": {"type": "number", "minimum": 0},
         **(more or {}),
     }
-    reasons = {"enum": [str(reason) for reason in Reason]}
-    absent = _object({"value": {"type": "null"}, "reason": reasons, "detail": _TEXT_OR_NULL})
+    absent = _object({"value": {"type": "null"}, "reason": _REASON, "detail": _TEXT_OR_NULL})
     return {"oneOf": [_object(known), absent]}
 
 
@@ -352,12 +357,11 @@ def _units(accounts: list[Account], unit: str) -> Table:
 
 
 def _tail(measurement: Measurement) -> Iterator[Text]:
-    if estimated := measurement.span.estimated:
-        yield Text.assemble(
-            ("system, estimated: ", "cyan"),
-            (f"{estimated.lower:.0f}–{estimated.upper:.0f} W", "cyan"),
-            (" on average. Not measured, so no joules are told for it.", "dim"),
-        )
+    estimated = measurement.span.estimated
+    if isinstance(estimated, Estimated):
+        line = Text(f"system, estimated: {math.floor(estimated.lower)}–{math.ceil(estimated.upper)} W", "cyan")
+        without = f", without {estimated.excludes}" if estimated.excludes else ""
+        yield line.append(f" on average{without}; not measured, so no joules are told for it", "dim")
     missing: dict[str, list[str]] = {}
     for account in measurement.accounts:
         if not account.is_known and isinstance(account.energy, Unmeasured):

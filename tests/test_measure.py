@@ -44,7 +44,7 @@ def look(at: float, *items: Item, ages: Mapping[str, float] | None = None) -> Sn
     return replace(snapshot, at=at, visits=visits)
 
 
-def window(*looks: Snapshot, interval: Interval | None = None) -> Span:
+def window(*looks: Snapshot, interval: Interval | Unmeasured | None = None) -> Span:
     """Return what these looks say."""
     told = Window()
     for snapshot in looks:
@@ -56,7 +56,6 @@ def energy(scope: Scope, joules: float, covered: float = 10.0, **more: Any) -> E
     """Return an account of energy."""
     how: dict[str, Any] = {
         "method": Method.COUNTER,
-        "quality": Quality.MEASURED,
         "source": f"a counter of {scope}",
         "age": 0.05,
         "uncovered_seconds": 0.0,
@@ -73,7 +72,7 @@ def span(*energies: Energy, seconds: float = 10.0, **more: Any) -> Span:
         for one in energies
     }
     absent = {scope: WHY for scope in SCOPES if scope not in accounts}
-    known: dict[str, Any] = {"estimated": None, "gpu_busy": None, "busy_cores": None, "is_spark": True}
+    known: dict[str, Any] = {"estimated": WHY, "gpu_busy": None, "busy_cores": None, "is_spark": True}
     return Span(0.0, seconds, 101, 0, accounts, peaks, absent, **known | more)
 
 
@@ -94,7 +93,7 @@ def value(known: Measured | Unmeasured | None) -> float:
     return known.value
 
 
-def why(known: Measured | Unmeasured | None) -> str:
+def why(known: Measured | Estimated | Unmeasured | None) -> str:
     """Return why there is no number; fail where there is one."""
     assert isinstance(known, Unmeasured), known
     return known.detail
@@ -183,13 +182,21 @@ def test_of_several_gpus_the_sum_is_told() -> None:
 def test_the_estimate_is_a_mean_of_watts() -> None:
     """Its bounds over the time that it was known; no scope gets a joule of it."""
     told = Window()
-    for at, interval in ((100, Interval(30, 100)), (101, Interval(50, 120)), (103, None), (104, None)):
+    then, now = Interval(30, 100, "terms", "a lamp"), Interval(50, 120, "terms", "a lamp")
+    for at, interval in ((100, then), (101, now), (103, WHY), (104, WHY)):
         snapshot = look(at, *watts(gpu_nvml=46.0))
         told.note(snapshot, understand(snapshot), interval)
     span_ = told.span()
-    assert Estimated(40, 110, 1.0, 0.0) == span_.estimated
+    assert Estimated(40, 110, 1.0, "terms", "a lamp", 3.0) == span_.estimated
     assert Scope.SYSTEM not in span_.energies
-    assert "system, estimated: 40–110 W on average. Not measured" in screen(measurement(span_))
+    assert "system, estimated: 40–110 W on average, without a lamp; not measured" in screen(measurement(span_))
+
+
+def test_no_estimate_has_a_reason() -> None:
+    """Nobody made one, it takes two looks, or the one who makes it says why not."""
+    assert "nobody estimated it" == why(window(look(100), look(101)).estimated)
+    assert "it takes two looks" == why(window(look(100), interval=Interval(30, 100, "terms")).estimated)
+    assert WHY == window(look(100), look(101), interval=WHY).estimated
 
 
 def test_how_busy_it_was_is_known() -> None:
@@ -412,7 +419,7 @@ def _spans(draw: st.DrawFn) -> Span:
         for scope in draw(st.sets(st.sampled_from(SCOPES)))
     }
     bounds = sorted((draw(st.floats(0, 300)), draw(st.floats(0, 300))))
-    estimated = draw(st.sampled_from([None, Estimated(bounds[0], bounds[1], seconds, 0.0)]))
+    estimated = draw(st.sampled_from([WHY, Estimated(bounds[0], bounds[1], seconds, "terms", "", 0.0)]))
     busy = draw(st.none() | st.floats(0, 1))
     return span(*energies.values(), seconds=seconds, estimated=estimated, gpu_busy=busy, busy_cores=busy)
 
