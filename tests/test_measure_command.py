@@ -246,7 +246,6 @@ def test_a_baseline_is_taken_first(tmp_path: Path) -> None:
 def test_a_timeline_goes_on_from_where_it_was_played_to(tmp_path: Path) -> None:
     """At its end nothing moves, and that is said."""
     whole = _json("sleep", "0.3", machine=(*STOCK, "--at", "100"), report=tmp_path / "report.json")
-    assert "no_data" == whole["scopes"]["gpu_nvml"]["energy"]["reason"]
     assert any("the timeline ends at 60 s" in note for note in whole["notes"])
 
 
