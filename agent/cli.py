@@ -809,14 +809,17 @@ def _recordings(target: Target, folder: Path, file: Path | None) -> "Iterator[Re
 
 
 @commands.command()
+@click.argument("of", type=click.Choice(["snapshot", "measurement"]), default="snapshot")
 @click.pass_obj
-def schema(target: Target) -> int:
-    """Print the JSON Schema of the document."""
+def schema(target: Target, of: str) -> int:
+    """Print the JSON Schema of what `snapshot` writes, or of a `measure`'s measurement."""
     import json
 
-    from spark_agent.exporters.schema import schema as json_schema
-
     target.must_be_live("the schema is the same for each machine")
+    if of == "measurement":
+        from spark_agent.exporters.measurement import schema as json_schema
+    else:
+        from spark_agent.exporters.schema import schema as json_schema
     _write(json.dumps(json_schema(), indent=2, ensure_ascii=False))
     return 0
 

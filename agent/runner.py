@@ -46,9 +46,6 @@ NOT_EXECUTABLE: Final = 126
 _WAKE_PATIENCE: Final = 5.0
 _EDGE_PATIENCE: Final = 2.0
 _EDGE_TRIES: Final = 3
-# The kernel reports a child's end by a signal; this is for the case that it goes elsewhere.
-_POLL_SECONDS: Final = 0.5
-_BEFORE_POLL_SECONDS: Final = 0.02
 
 _ENDING: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT})
 _PASSED_ON: Final = _ENDING | {signal.SIGUSR1, signal.SIGUSR2}
@@ -121,7 +118,7 @@ def measure(
         idle = None
         if baseline:
             watch.begin()
-            signals.sleep(baseline)
+            signals.sleep_through(lambda: time.sleep(baseline))
             idle = watch.end()
         watch.begin()
         signals.check()
@@ -149,20 +146,7 @@ class _Watch:
 
     def wake(self, signals: "_Signals") -> None:
         """Look once, so that drivers are awake and the machine's layout is known when it counts."""
-        faults: list[Exception] = []
-
-        def look() -> None:
-            try:
-                self._look(_WAKE_PATIENCE)
-            except Exception as error:  # noqa: BLE001  (raised below, where somebody hears it)
-                faults.append(error)
-
-        first = threading.Thread(target=look, name="first look", daemon=True)
-        first.start()
-        while first.is_alive():
-            signals.check(_BEFORE_POLL_SECONDS)
-        if faults:
-            raise faults[0]
+        signals.sleep_through(lambda: self._look(_WAKE_PATIENCE))
 
     def begin(self) -> None:
         """Look at everything anew, and go on looking."""
@@ -287,27 +271,45 @@ class _Signals:
         self._ending = waited & _ENDING
         self.mask = mask
 
-    def check(self, seconds: float = 0.0) -> None:
-        """Wait for a signal that ends it before the command is started."""
-        if info := signal.sigtimedwait(self._ending, seconds):
+    def check(self) -> None:
+        """Raise where one came that ends it before the command is started."""
+        if info := signal.sigtimedwait(self._ending, 0):
             raise InterruptedBefore(info.si_signo)
 
-    def sleep(self, seconds: float) -> None:
-        """Wait so long, unless a signal ends it."""
-        until = time.monotonic() + seconds
-        while (left := until - time.monotonic()) > 0:
-            self.check(left)
+    def sleep_through(self, what: Callable[[], object]) -> None:
+        """Wait for a function to return, unless a signal ends it."""
+        for info in self._until(what, self._ending):
+            raise InterruptedBefore(info.si_signo)
 
     def wait(self, child: int) -> int:
         """Wait for the command to end, pass on meanwhile what it should hear, and return how it ended."""
-        while True:
-            ended, status = os.waitpid(child, os.WNOHANG)
-            if ended:
-                return os.waitstatus_to_exitcode(status)
-            info = signal.sigtimedwait(self._waited, _POLL_SECONDS)
+        # It is left to be waited for below, so that until then no other process gets its number.
+        for info in self._until(lambda: os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT), self._waited):
             # A code above 0 is the kernel's: from the terminal, which told the command as well.
-            if info and info.si_signo != signal.SIGCHLD and info.si_code <= 0:
+            if info.si_code <= 0:
                 _pass_on(child, signal.Signals(info.si_signo))
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+    def _until(self, what: Callable[[], object], waited: set[signal.Signals]) -> Iterator[signal.struct_siginfo]:
+        """Yield the signals that come while a function runs, in a thread of its own; raise what it raises."""
+        # Not sigtimedwait: where this process was stopped (Ctrl-Z) until the time was over, Python makes up a signal.
+        me, faults, over = threading.get_ident(), list[Exception](), threading.Event()
+
+        def run() -> None:
+            try:
+                what()
+            except Exception as error:  # noqa: BLE001  (raised below)
+                faults.append(error)
+            over.set()
+            signal.pthread_kill(me, signal.SIGCHLD)
+
+        threading.Thread(target=run, name="until", daemon=True).start()
+        while not over.is_set():
+            info = signal.sigwaitinfo(waited | {signal.SIGCHLD})
+            if info.si_signo != signal.SIGCHLD:
+                yield info
+        if faults:
+            raise faults[0]
 
 
 def _pass_on(child: int, number: signal.Signals) -> None:

@@ -233,6 +233,12 @@ def test_with_the_firmwares_power_page_the_system_is_measured(tmp_path: Path) ->
     assert whole["window"]["seconds"] >= whole["command"]["duration_seconds"] >= 1.2
 
 
+def test_its_schema_is_printed() -> None:
+    """Beside the snapshot's."""
+    printed = subprocess.run((*AGENT, "schema", "measurement"), env=ENVIRONMENT, capture_output=True, check=True)
+    assert schema() == json.loads(printed.stdout)
+
+
 def test_a_baseline_is_taken_first(tmp_path: Path) -> None:
     """Of the same scopes; here of a machine that is not idle, which is said."""
     began = time.monotonic()
@@ -435,6 +441,23 @@ def test_a_command_that_ignores_ctrl_c_goes_on() -> None:
     assert "on" in shown.split()
 
 
+@pytest.mark.parametrize("baseline", [(), ("--baseline", "1")])
+def test_a_pause_is_no_signal(tmp_path: Path, baseline: tuple[str, ...]) -> None:
+    """Stopped by Ctrl-Z for longer than the baseline, or than the command took: it goes on where it was."""
+    made = tmp_path / "made"
+    process = started(*baseline, "sh", "-c", f"sleep 0.5; touch {made}; exit 4")
+    until(lambda: len(list(Path(f"/proc/{process.pid}/task").iterdir())) > 3, lambda: "no thread looks")
+    process.send_signal(signal.SIGSTOP)
+    if not baseline:
+        until(made.exists, lambda: "the command does not go on")
+    else:
+        time.sleep(1.2)
+    process.send_signal(signal.SIGCONT)
+    found = done(process)
+    assert 4 == found.code
+    assert "exit code 4" in found.err
+
+
 # --- what goes wrong with looking -------------------------------------------------------------------------------------
 
 
@@ -451,7 +474,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for a driver that hangs no longer than a test should."""
     monkeypatch.setattr(runner, "_WAKE_PATIENCE", 0.1)
     monkeypatch.setattr(runner, "_EDGE_PATIENCE", 0.1)
-    monkeypatch.setattr(runner, "_POLL_SECONDS", 0.05)
 
 
 @pytest.mark.usefixtures("impatient")
