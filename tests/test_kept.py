@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -228,6 +229,21 @@ def test_as_many_answers_as_a_machine_needs_are_kept(box: Box) -> None:
         for number, question in enumerate(questions):
             assert number == box.host.keep(question)
     assert {1} == {question.asked for question in questions}
+
+
+def test_dear_readings_are_taken_anew_where_that_is_wanted(box: Box) -> None:
+    """As right before and after a measurement; where things are stays known, for it takes longer to find out."""
+    layout = Question("hwmon3", "hwmon4")
+    taken = count(1)
+
+    def question(_: Host) -> Iterator[Item]:
+        yield Reading(COUNT, next(taken))
+
+    for number in (1, 2):
+        for _ in range(2):
+            assert (Reading(COUNT, number, at=1000.0),) == box.host.every(10, question)
+            assert "hwmon3" == box.host.keep(layout)
+        box.host.memory.forget_readings()
 
 
 def test_dear_readings_are_taken_at_their_own_pace(box: Box) -> None:
