@@ -101,7 +101,7 @@ class Target:
                 _complain(warning)
         return own_limits(settings)
 
-    def watched(self, collectors: "Mapping[str, Collector]", seconds: float) -> "tuple[Report, bool]":
+    def looked_on(self, collectors: "Mapping[str, Collector]", seconds: float) -> "tuple[Report, bool]":
         """Look on for so many seconds, and say whether Ctrl-C cut it short; a replay takes no time."""
         from spark_agent.agent.sampler import look_on, play
 
@@ -124,11 +124,12 @@ class Target:
         from spark_agent.agent.runner import Estimator, Watched
 
         machine = self.open()
+        estimator = Estimator(_calibration(None, is_live=machine is None))
         if machine is None:
-            return Watched(self.host(None), estimate=Estimator())
+            return Watched(self.host(None), estimate=estimator)
         began, at = time.monotonic(), self.at or 0.0
         return Watched(
-            machine.host, lambda: machine.play(at + time.monotonic() - began), machine.ends_at, estimate=Estimator()
+            machine.host, lambda: machine.play(at + time.monotonic() - began), machine.ends_at, estimate=estimator
         )
 
     def host(self, machine: "Machine | None") -> "Host":
@@ -315,7 +316,7 @@ def doctor(target: Target, seconds: float | None, output: str) -> int:
     if seconds is not None and not math.isfinite(seconds):
         raise click.BadParameter(f"{seconds} is no number of seconds", param_hint="--for")
     if seconds:
-        report, is_interrupted = target.watched(discover(), seconds)
+        report, is_interrupted = target.looked_on(discover(), seconds)
     else:
         report, is_interrupted = target.report(discover()), False
     if output == "json":

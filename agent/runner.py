@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from spark_agent.agent.calibration import Calibration
 from spark_agent.agent.estimate import Estimate, estimate
 from spark_agent.agent.measure import INTERVAL_SECONDS, Interval, Measurement, Outcome, Per, Span, Window
 from spark_agent.agent.power import Power, Unmeasured, understand
@@ -84,13 +85,14 @@ class Watched:
 class Estimator:
     """Says what the system may draw, look after look: which cores were busy takes the look before."""
 
-    def __init__(self) -> None:
-        """Begin without a look."""
+    def __init__(self, calibration: Calibration | None = None) -> None:
+        """Begin without a look; a ``calibration`` is that of the machine, if its owner made one."""
+        self._calibration = calibration
         self._before: Estimate | None = None
 
     def __call__(self, snapshot: Snapshot, power: Power) -> Interval | Unmeasured:
         """Return what it may draw, or why that is not estimated."""
-        found = self._before = estimate(snapshot, power, self._before)
+        found = self._before = estimate(snapshot, power, self._before, self._calibration)
         system = found.system
         if isinstance(system, Unmeasured):
             return system

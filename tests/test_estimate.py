@@ -46,7 +46,7 @@ PAGE = REPO / "docs" / "estimate.md"
 MARK = "<!-- From here on `make golden` writes what the code says. -->\n"
 
 #: Who makes, fits, passes on or tells the estimate; everybody else judges.
-_MAY_ESTIMATE = ("estimate.py", "terms.py", "calibration.py", "calibrating.py", "report.py", "cli.py", "sampler.py")
+_MAY_ESTIMATE = ("estimate.py", "terms.py", "calibration.py", "calibrating.py", "report.py", "runner.py", "cli.py")
 
 _cards = st.sampled_from((Card("asleep"), Card("missing"), AWAKE, Card("awake", 1), Card("awake", 2)))
 _gpu = st.floats(0, GPU_MOST)
