@@ -10,7 +10,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -222,17 +222,23 @@ def commands(
     context.obj = Target(machine, demo, at, interval, config)
 
 
-def _chosen(only: str | None) -> "Mapping[str, Collector]":
-    """Return the collectors that ``--only`` names, by their own names or by the document's."""
+#: What the document calls otherwise than the collector that fills it. Verdicts need to know the platform.
+_SECTIONS: Final = {"power": ("gpu", "platform", "spbm"), "nics": ("nic",), "fans": ("fan",)}
+#: What the judgement of power rests on besides: energy on the clock, the estimate on cores and network cards.
+_BESIDES_POWER: Final = ("boot", "cpu", "nic")
+
+
+def _chosen(only: str | None) -> "tuple[Mapping[str, Collector], Container[str]]":
+    """Return the collectors to ask for what ``--only`` names, and which of them to tell of.
+
+    It names collectors, or sections of the document.
+    """
     from spark_agent.collectors import discover
 
     collectors = discover()
     if only is None:
-        return collectors
-    # What the document calls otherwise than the collector that fills it. Verdicts need to know the platform.
-    # The estimate rests on cores and network cards.
-    sections = {"power": ("boot", "cpu", "gpu", "nic", "platform", "spbm"), "nics": ("nic",), "fans": ("fan",)}
-    wanted: set[str] = set()
+        return collectors, collectors
+    sections, wanted = _SECTIONS, set[str]()
     for name in filter(None, (part.strip() for part in only.split(","))):
         if name not in sections and name not in collectors:
             known = ", ".join(sorted({*collectors, *sections}))
@@ -240,7 +246,8 @@ def _chosen(only: str | None) -> "Mapping[str, Collector]":
         wanted.update(sections.get(name, (name,)))
     if not wanted:
         raise click.BadParameter("names no part", param_hint="--only")
-    return {name: read for name, read in collectors.items() if name in wanted}
+    asked = wanted.union(_BESIDES_POWER) if wanted.issuperset(_SECTIONS["power"]) else wanted
+    return {name: read for name, read in collectors.items() if name in asked}, wanted
 
 
 @commands.command()
@@ -260,7 +267,8 @@ def snapshot(target: Target, output: str, only: str | None, private: bool, calib
 
     if private and output != "json":
         raise click.UsageError("--private goes with --output json; the screen shows no serial numbers")
-    report = target.report(_chosen(only), calibration)
+    collectors, told = _chosen(only)
+    report = target.report(collectors, calibration).of(told)
     if output == "json":
         from spark_agent.exporters.document import document, text
 

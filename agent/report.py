@@ -1,7 +1,7 @@
 """What the exporters see: one look, what it says of power and of the parts, the verdicts on it, and the findings."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, field, replace
 
 from spark_agent.agent import BEAT_SECONDS
 from spark_agent.agent.budget import STALE_SECONDS, Budget, Limit, judge
@@ -39,6 +39,11 @@ class Report:
     watch: Watch = field(default_factory=Watch)
     energies: Energies = field(default_factory=dict)
     estimate: Estimate = NONE
+
+    def of(self, collectors: Container[str]) -> "Report":
+        """Return the same report without what other collectors read; what was made of that stays."""
+        visits = tuple(visit for visit in self.snapshot.visits if visit.collector in collectors)
+        return replace(self, snapshot=replace(self.snapshot, visits=visits))
 
     def derived(self) -> tuple[Reading, ...]:
         """Return what the agent itself makes of what was read, as readings of its own declarations."""

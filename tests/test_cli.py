@@ -506,6 +506,8 @@ def test_only_what_is_asked_for_is_read(run: Run) -> None:
     power = json.loads(run("--demo", "fe-gemm", "snapshot", "--only", "power", "--output", "json").out)
     whole = json.loads(run("--demo", "fe-gemm", "snapshot", "--output", "json").out)
     assert whole["power"] == power["power"]
+    assert ["gpu", "platform", "spbm"] == [visit["name"] for visit in power["collectors"]]
+    assert not {"cpu", "nics"} & {*power}
 
 
 @pytest.mark.parametrize("part", ["cpu", "fan", "gpu", "memory", "nic", "nvme", "platform", "power", "spbm", "thermal"])
