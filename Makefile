@@ -24,7 +24,7 @@ test-this: $(VENV)/ready-test
 test-%: pyproject.toml
 	@sh scripts/venv.sh .venv-$* '.[test]' $$(scripts/pythons.sh $*)
 	@sh scripts/rigs.sh
-	@.venv-$*/bin/python -m pytest -q $(SHARED) --hypothesis-profile=again -m 'not lint and not install and not rig' $(ARGS)
+	@.venv-$*/bin/python -m pytest -q $(SHARED) --hypothesis-profile=again -m 'not lint and not install and not rig and not once' $(ARGS)
 
 lint: $(VENV)/ready-test
 	@$(VENV)/bin/python -m pytest -q -m lint

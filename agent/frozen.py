@@ -1,13 +1,11 @@
 """Powers that stand still while the load changes: a reading that is stuck is no reading."""
 
-from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
-from spark_agent.agent.power import Measured, Power, Unmeasured
+from spark_agent.agent.power import Measured, Power, without
 from spark_agent.agent.snapshot import Snapshot
 from spark_agent.agent.watch import FRESH_SECONDS, Watch
-from spark_agent.collectors import Reason, Scope, gpu
+from spark_agent.collectors import Scope, gpu
 
 # What moves with the GPU's load. A rail that the GPU is no part of may well stand still meanwhile.
 _MOVED: Final = (Scope.DC_INPUT, Scope.SYSTEM, Scope.SOC, Scope.CPU_GPU, Scope.GPU_RAIL, Scope.GPU_NVML)
@@ -25,7 +23,7 @@ def distrust(power: Power, snapshot: Snapshot, watch: Watch) -> Power:
     # A late answer is not the load of now.
     if load is None or visit is None or snapshot.at - visit.at > FRESH_SECONDS:
         return power
-    frozen: dict[Scope, Measured | Unmeasured] = {}
+    frozen: dict[Scope, str] = {}
     for scope in _MOVED:
         known = power.scopes[scope]
         if not isinstance(known, Measured) or known.age > FRESH_SECONDS:
@@ -33,14 +31,8 @@ def distrust(power: Power, snapshot: Snapshot, watch: Watch) -> Power:
         # By its value: one that moved is another spell.
         spell = watch.spell(f"{scope} {known.value!r}", True, load.value)
         if spell and spell.seconds >= FROZEN_SECONDS and spell.low <= _IDLE and spell.high >= _BUSY:
-            why = (
+            frozen[scope] = (
                 f"{known.source} has read {known.value:g} W for {spell.seconds:.0f} s without the least change, while "
                 f"the GPU was {spell.low:.0%} to {spell.high:.0%} busy"
             )
-            frozen[scope] = Unmeasured(Reason.IMPOSSIBLE, why)
-    return _without(power, frozen) if frozen else power
-
-
-def _without(power: Power, frozen: Mapping[Scope, Measured | Unmeasured]) -> Power:
-    windows = () if Scope.GPU_NVML in frozen else power.windows
-    return replace(power, scopes={**power.scopes, **frozen}, windows=windows)
+    return without(power, frozen)

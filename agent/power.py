@@ -125,7 +125,10 @@ def without(power: Power, impossible: Mapping[Scope, str]) -> Power:
         for scope, why in impossible.items()
         if isinstance(power.scopes[scope], Measured)
     }
-    return replace(power, scopes={**power.scopes, **doubted}) if doubted else power
+    if not doubted:
+        return power
+    windows = () if Scope.GPU_NVML in doubted else power.windows
+    return replace(power, scopes={**power.scopes, **doubted}, windows=windows)
 
 
 _Scopes = Mapping[Scope, Measured | Unmeasured]

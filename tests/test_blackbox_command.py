@@ -5,11 +5,12 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from commands import Run, runner
 from demo import demo_report
 from rich.cells import cell_len
 from rich.console import Console
@@ -25,30 +26,11 @@ THIS_BOOT: Final = Path(BOOT_ID).read_text().strip()
 OTHER_BOOT: Final = "5d1f7c1e-8f0c-4a0e-8a39-7a0c64b1d9f2"
 
 
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Return a function that runs the command as on a terminal of 80 columns."""
-    monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.delenv("STATE_DIRECTORY", raising=False)
-
-    def call(*arguments: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["spark-agent", "blackbox", *map(str, arguments)])
-        code = cli._run()
-        return Done(code, *capsys.readouterr())
-
-    return call
+    return runner(monkeypatch, capsys, "blackbox", columns=80)
 
 
 def beat(number: int, **readings: float) -> Record:

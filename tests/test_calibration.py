@@ -5,20 +5,19 @@ import logging
 import math
 import os
 import stat
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Done, Run, runner
 from demo import screen
 from hosts import host
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from looks import OTHER, SPARK, found, watts
 
-from spark_agent.agent import calibrating, calibration, cli
+from spark_agent.agent import calibrating, calibration
 from spark_agent.agent.calibrating import CannotTellError
 from spark_agent.agent.calibration import (
     ANY_SHARE,
@@ -56,30 +55,11 @@ _json: st.SearchStrategy[Any] = st.recursive(
 WHEN = "2026-11-01T12:00:00+00:00"
 
 
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """Return a function that runs a command here, on a machine without a calibration."""
-    monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(calibration, "paths", lambda: (tmp_path / "own" / "c.json", tmp_path / "system" / "c.json"))
-
-    def call(*arguments: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["spark-agent", *map(str, arguments)])
-        code = cli._run()
-        return Done(code, *capsys.readouterr())
-
-    return call
+    return runner(monkeypatch, capsys)
 
 
 def _anchor(inputs: Inputs, watts_: float, swing: float = 0.5) -> Anchor:

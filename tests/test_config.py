@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import Done, Run, runner
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -728,29 +729,10 @@ def serve(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> Serve:
     return call
 
 
-@dataclass(frozen=True)
-class Done:
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
 @pytest.fixture
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], daemon: Daemon) -> Run:  # noqa: ARG001  (stands in for the real one)
     """Return a function that runs a command here."""
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def call(*arguments: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["spark-agent", *map(str, arguments)])
-        code = cli._run()
-        return Done(code, *capsys.readouterr())
-
-    return call
+    return runner(monkeypatch, capsys)
 
 
 def test_serve_starts_the_daemon(run: Run, daemon: Daemon) -> None:

@@ -18,6 +18,7 @@ def _blocks(path: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.once
 def test_adding_a_collector(tmp_path: Path) -> None:
     """One file and one fixture, and the switch writes the goldens; the worked example shows no more than is true."""
     clone = tmp_path / "clone"

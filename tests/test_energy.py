@@ -173,6 +173,7 @@ def sixty_hours(world: World) -> Iterator[Snapshot]:
     yield from looks(10 * HOUR)
 
 
+@pytest.mark.once
 def test_sixty_hours() -> None:
     """Within 0.1 % of the truth where it is covered, and what is not covered is exact."""
     world, meter = World(), Meter()
@@ -204,6 +205,7 @@ def test_sixty_hours() -> None:
     assert system.covered_seconds + system.uncovered_seconds == pytest.approx(world.time)
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("seed", range(2))
 def test_sixty_hours_with_an_agent_that_is_killed_again_and_again(seed: int) -> None:
     """A register goes on from what was saved; what has none loses what no look was kept of, and all say how much."""

@@ -286,6 +286,7 @@ def system_python(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(service, "_system_python", lambda: Path(sys.base_prefix, "bin", service.PYTHON))
 
 
+@pytest.mark.once
 @pytest.mark.usefixtures("system_python")
 def test_an_environment_of_its_own(tmp_path: Path) -> None:
     """Offline, from what runs here: it works alone, others can read it, and a second run changes nothing."""
@@ -314,6 +315,7 @@ def test_an_environment_of_its_own(tmp_path: Path) -> None:
     assert [] == service.install(place, venv=OPT)
 
 
+@pytest.mark.once
 @pytest.mark.usefixtures("system_python")
 def test_an_environment_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other code makes another environment in the same place, and the old one is gone; uninstall removes it."""

@@ -70,6 +70,7 @@ def test_no_venv(path: Path, tmp_path: Path) -> None:
     helpful(setup(path, tmp_path), f"sudo apt-get install python{version}-venv")
 
 
+@pytest.mark.once
 def test_no_network(path: Path, tmp_path: Path) -> None:
     """The package index cannot be reached."""
     python(path, "python3", f'exec {sys.executable} "$@"')
