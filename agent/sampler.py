@@ -175,6 +175,8 @@ def look_on(
         sampler.run(stop, see)
         if (rest := until - host.clock()) > 0:
             time.sleep(rest)
+        # Who waited for this moment wants nothing older.
+        sampler.disturb()
         return sampler.beat(math.inf), False
     except KeyboardInterrupt:
         if sampler.report is None:
