@@ -1,5 +1,6 @@
 """Small machines, built where they are needed."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,9 +17,14 @@ def host(
     errors: Mapping[str, str] | None = None,
     nvml: Mapping[str, Any] | None = None,
     udev: Mapping[str, Mapping[str, str]] | None = None,
-    call_deadline: float = 0.2,
+    call_deadline: float | None = None,
 ) -> Host:
-    """Return a machine with just these files (absolute paths), links, faults (errno names), NVML and udev."""
+    """Return a machine with just these files (absolute paths), links, faults (errno names), NVML and udev.
+
+    An NVML call has ``call_deadline`` seconds: a few, unless one is to hang, for a busy machine takes its time.
+    """
+    if call_deadline is None:
+        call_deadline = 0.2 if '"hang": true' in json.dumps(nvml) else 10.0
     tree = MemoryTree()
     for path, to in (links or {}).items():
         tree.put(path, Link(to))

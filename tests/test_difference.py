@@ -528,6 +528,7 @@ _PARTS = st.sampled_from([*document.ORDER, "findings", "collectors", "new"])
 _documents = st.dictionaries(_PARTS, _ANYTHING, min_size=1, max_size=4).map(lambda found: found | {"always": 1})
 
 
+@pytest.mark.once
 class TestLaws:
     """What holds for any two documents."""
 

@@ -246,6 +246,7 @@ class TestChecks:
         assert "only of a Spark is it known what it looks like" == _why(known, "stuck")
 
 
+@pytest.mark.once
 class TestFor:
     """Watching for long enough."""
 

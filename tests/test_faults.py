@@ -34,6 +34,8 @@ NAMING = (
     *("/proc/cpuinfo", "/etc/dgx-release"),
 )
 
+pytestmark = pytest.mark.once
+
 Key = tuple[object, ...]
 
 

@@ -18,6 +18,8 @@ from spark_agent.agent.snapshot import Snapshot
 from spark_agent.collectors import Fact, Item, Origin, Reading, cpu, discover, gpu
 from spark_agent.collectors._tree import MemoryTree
 
+pytestmark = pytest.mark.once
+
 _IDS = ("capped_low", "limits_unpublished", "stuck_low_power", "cpu_held_low")
 
 

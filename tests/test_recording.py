@@ -138,6 +138,7 @@ def answers(host: Host, questions: list[tuple[str, str]]) -> Iterator[object]:
             yield reason_of(error)
 
 
+@pytest.mark.once
 @settings(deadline=None, max_examples=300)
 @given(nodes=NODES, questions=QUESTIONS)
 def test_any_question_gets_its_answer_again(
@@ -453,6 +454,7 @@ def whose(mac: bytes, uuids: list[str], serials: list[str], host_name: str) -> H
     )
 
 
+@pytest.mark.once
 @settings(deadline=None, max_examples=60)
 @given(
     mac=MACS,
@@ -473,6 +475,7 @@ def test_nothing_tells_whose_machine_it_was(mac: bytes, uuids: list[str], serial
     assert [] == [secret for secret in secrets if secret in everything]
 
 
+@pytest.mark.once
 @settings(deadline=None, max_examples=30)
 @given(
     mac=MACS,
