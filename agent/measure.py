@@ -270,7 +270,7 @@ def parse_per(text: str) -> Per:
     except ValueError:
         raise ValueError(f"{number!r} is no number; NUMBER:UNIT is such as 1000:tokens") from None
     if not 0 < count < math.inf:
-        raise ValueError(f"{number} {unit}: the command must do more than none of them, and an end to them")
+        raise ValueError(f"{number} {unit}: the number must be above 0, and finite")
     if not unit.isprintable() or len(unit) > _LONGEST_UNIT or set("{}") & set(unit):
         raise ValueError(f"{unit[:_LONGEST_UNIT]!r} is no name for a unit")
     return Per(count, unit)

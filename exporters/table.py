@@ -152,7 +152,7 @@ def _value(snapshot: Snapshot, of: Quantity, entity: str = "", *labels: str) -> 
 def _grid(*justify: str) -> Table:
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0), pad_edge=False)
     for side in justify:
-        table.add_column(justify="right" if side == "right" else "left", no_wrap=side != "wrap")
+        table.add_column(justify="right" if side == "right" else "left", no_wrap=side != "wrap", overflow="fold")
     return table
 
 
