@@ -161,6 +161,10 @@ class Energy:
         """How the number is known."""
         return Quality.MEASURED if self.method is Method.COUNTER else Quality.DERIVED
 
+    def at_zero(self) -> "Energy":
+        """Return the same account before anything was counted."""
+        return Energy(self.scope, 0.0, self.method, self.source, self.age, 0.0, 0.0, 0)
+
     def later(self, seconds: float) -> "Energy":
         """Return the same, told so many seconds later."""
         return Energy(
@@ -227,14 +231,21 @@ class Moment:
     epoch: int = 0
 
 
+_Known = tuple[float, float]  # joules and covered seconds of an account
+
+
 @immutable
 class Joint:
-    """A whole's account, of its SoC's register and of the integral of the rest, and where both were known last."""
+    """A whole's account, and where those it is made of stood when it went on last.
+
+    They are its SoC's register, the integral of the ``rest``, and the integral of its ``own`` power.
+    """
 
     account: Account
     at: float
-    soc: tuple[float, float]
-    rest: tuple[float, float]
+    soc: _Known
+    rest: _Known
+    own: _Known
 
 
 _Key = tuple[str, str]
@@ -246,39 +257,41 @@ _REST: Final = "rest"
 
 @immutable
 class Accounts:
-    """All accounts at one moment, and what the last minute's checks said of them, which does not outlive the agent."""
+    """All accounts at one moment, and what the last checks said; the contradictions do not outlive the agent."""
 
     moment: Moment | None = None
     accounts: Mapping[_Key, Account] = field(default_factory=dict)
     joints: Mapping[str, Joint] = field(default_factory=dict)
-    contradictions: Mapping[Scope, str] = field(default_factory=dict)
     crosschecks: Mapping[Scope, float] = field(default_factory=dict)
+    contradictions: Mapping[Scope, str] = field(default_factory=dict)
 
-    def energies(self) -> Energies:
-        """Return what each scope drew, or why there is no number, for those that have an account."""
+    def energies(self, *, of_window: bool = False) -> Energies:
+        """Return what each scope drew, or why there is no number, for those that have an account.
+
+        A counter is told from its first reading on, so that there is something to count from. Of a window that is
+        over, what covers nothing of it gives way to what does.
+        """
         if self.moment is None:
             return {}
-        found = {scope: self._energy(scope, self.moment.at) for scope in ENERGIES}
+        found = {scope: self._energy(scope, self.moment.at, of_window=of_window) for scope in ENERGIES}
         return {scope: known for scope, known in found.items() if known}
 
-    def _energy(self, scope: Scope, at: float) -> Energy | Unmeasured | None:
+    def _energy(self, scope: Scope, at: float, *, of_window: bool) -> Energy | Unmeasured | None:
         if why := self.contradictions.get(scope):
             return Unmeasured(Reason.IMPOSSIBLE, why)
         counted = [account for key, account in self.accounts.items() if _is_counted(scope, key)]
-        joint = self.joints.get(scope)
-        integral = self.accounts.get((scope.value, _INTEGRATED))
-        ways = (
-            (Method.COUNTER, counted),
-            (Method.INTEGRATED, [joint.account] if joint else []),
-            (Method.INTEGRATED, [integral] if integral else []),
-        )
+        whole = self.joints.get(scope)
+        integral = whole.account if whole else self.accounts.get((scope.value, _INTEGRATED))
+        ways = [(Method.COUNTER, counted)] if counted else []
+        if integral:
+            ways.append((Method.INTEGRATED, [integral]))
         newest = max((account.last.at for _, way in ways for account in way if account.last), default=None)
         if newest is None:
             return None
         for method, way in ways:
-            if way and all(_goes_on(account, newest) for account in way):
+            if not _is_late(way, newest) and (not of_window or any(account.covered for account in way)):
                 return self._sum(scope, method, way, at)
-        return Unmeasured(Reason.NO_DATA, "nothing was read twice yet")
+        return Unmeasured(Reason.NO_DATA, "nothing was read twice")
 
     def _sum(self, scope: Scope, method: Method, accounts: list[Account], at: float) -> Energy:
         several = f", sum of {len(accounts)} GPUs" if len(accounts) > 1 else ""
@@ -300,6 +313,7 @@ class Accounts:
             "moment": astuple(self.moment) if self.moment else None,
             "accounts": [[*key, *astuple(account)] for key, account in self.accounts.items()],
             "joints": [[scope, *astuple(joint)] for scope, joint in self.joints.items()],
+            "crosschecks": self.crosschecks,
         }
 
     @classmethod
@@ -309,18 +323,19 @@ class Accounts:
             moment = Moment(*content["moment"]) if content["moment"] else None
             accounts = {(Scope(scope).value, str(what)): _account(row) for scope, what, *row in content["accounts"]}
             joints = {
-                Scope(scope).value: Joint(_account(row), float(at), _pair(soc), _pair(rest))
-                for scope, row, at, soc, rest in content["joints"]
+                Scope(scope).value: Joint(_account(row), float(at), _pair(soc), _pair(rest), _pair(own))
+                for scope, row, at, soc, rest, own in content["joints"]
             }
+            crosschecks = {Scope(scope): _total(ratio) for scope, ratio in content["crosschecks"].items()}
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(f"no energies: {error!r}") from error
         numbers = [
             *((moment.clock, moment.wall, moment.at, moment.asleep, moment.epoch) if moment else ()),
-            *(number for joint in joints.values() for number in (joint.at, *joint.soc, *joint.rest)),
+            *(number for joint in joints.values() for number in (joint.at, *joint.soc, *joint.rest, *joint.own)),
         ]
         if not all(isinstance(number, float | int) and math.isfinite(number) for number in numbers):
             raise ValueError(f"no energies: {numbers}")
-        return cls(moment, accounts, joints)
+        return cls(moment, accounts, joints, crosschecks)
 
 
 def _account(row: Iterable[Any]) -> Account:
@@ -368,8 +383,8 @@ class _Tally:
         self.integral, self.ahead = _sum(self.integral, self.ahead), (0.0, 0.0)
 
 
-def _gain(before: Account, after: Account) -> tuple[float, float]:
-    return after.joules - before.joules, after.covered - before.covered
+def _gain(before: Account, after: Account) -> _Known:
+    return _gained(_known(before), _known(after))
 
 
 def _sum(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
@@ -392,12 +407,12 @@ class Meter:
         self._joints = dict(kept.joints)
         self._tallies: dict[Scope, _Tally] = {}
         self._checked_at = kept.moment.at if kept.moment else 0.0
-        self._crosschecks: dict[Scope, float] = {}
+        self._crosschecks = dict(kept.crosschecks)
 
     def accounts(self) -> Accounts:
         """Return all accounts, as they are now; what is noted later does not change them."""
         return Accounts(
-            self._moment, dict(self._accounts), dict(self._joints), self.contradictions, dict(self._crosschecks)
+            self._moment, dict(self._accounts), dict(self._joints), dict(self._crosschecks), self.contradictions
         )
 
     def note(self, snapshot: Snapshot, power: Power, *, beat_seconds: float = BEAT_SECONDS) -> None:
@@ -409,7 +424,7 @@ class Meter:
                 self._integrate(scope, known, moment, gap)
         self._count(snapshot, moment)
         for whole in _WHOLES:
-            self._join(whole, power, moment, gap)
+            self._join(whole, power, gap)
         if moment.at - self._checked_at >= CHECK_SECONDS:
             self._check()
             self._checked_at = moment.at
@@ -423,9 +438,9 @@ class Meter:
                 found[ENERGIES[Scope(scope)].name, Reason.IMPOSSIBLE.value] += account.rejected
         return found
 
-    def energies(self) -> Energies:
-        """Return what each scope drew, or why there is no number, for those that have an account."""
-        return self.accounts().energies()
+    def energies(self, *, of_window: bool = False) -> Energies:
+        """Return what each scope drew, as `Accounts.energies` does."""
+        return self.accounts().energies(of_window=of_window)
 
     def since(self, accounts: Accounts) -> float:
         """Return the seconds from when the accounts were these until now."""
@@ -466,23 +481,40 @@ class Meter:
         if after.last is not before.last:
             self._tallies.setdefault(scope, _Tally()).counted(before, after)
 
-    def _join(self, whole: Scope, power: Power, moment: Moment, gap: float) -> None:
-        """Add what the SoC's register says to the integral of all that the whole draws besides its SoC."""
+    def _join(self, whole: Scope, power: Power, gap: float) -> None:
+        """Go on with a whole: by its SoC's register and the rest, or where that does not go on, by its own power."""
         outer, inner = power.scopes[whole], power.scopes[Scope.SOC]
-        soc = self._accounts.get((Scope.SOC.value, _COUNTED))
-        if soc is None or soc.last is None or isinstance(outer, Unmeasured) or isinstance(inner, Unmeasured):
+        own, soc = self._accounts.get((whole.value, _INTEGRATED)), self._accounts.get((Scope.SOC.value, _COUNTED))
+        if own is None or own.last is None or isinstance(outer, Unmeasured):
             return
-        now = Sample(outer.value - inner.value, moment.at - outer.age, moment.asleep, moment.epoch)
-        integral = f"∫ ({outer.source} − {inner.source}) dt"
-        _, rest = self._put(whole, _REST, integral, lambda one: integrate(one, now, gap))
-        if rest.last is None or abs(rest.last.at - soc.last.at) > SAME_SECONDS:
-            return
-        before = self._joints.get(whole)
-        account = before.account if before else Account()
-        if before and (elapsed := soc.last.at - before.at) > SAME_SECONDS:
-            account = _joined(account, before, elapsed, soc, rest)
-        account = replace(account, last=rest.last, resets=soc.resets, source=f"{soc.source} + {integral}")
-        self._joints[whole] = Joint(account, soc.last.at, (soc.joules, soc.covered), (rest.joules, rest.covered))
+        at, rest, before = own.last.at, None, self._joints.get(whole)
+        if soc and isinstance(inner, Measured):
+            now = replace(own.last, value=outer.value - inner.value)
+            source = f"∫ ({outer.source} − {inner.source}) dt"
+            _, rest = self._put(whole, _REST, source, lambda one: integrate(one, now, gap))
+        elapsed = at - before.at if before else 0.0
+        is_joined = soc is not None and soc.last is not None and rest is not None and _are_same(soc.last.at, at)
+        if before and (elapsed <= SAME_SECONDS or (soc and not is_joined and elapsed <= STILL_SECONDS)):
+            return  # told again, or the register may still say
+        marks = Joint(Account(), at, _known(soc), _known(rest), _known(own))
+        joules, covered = (0.0, 0.0)
+        if before:
+            joules, covered = _gained(before.own, marks.own)
+            by_register = [_gained(before.soc, marks.soc), _gained(before.rest, marks.rest)]
+            if is_joined and all(_are_same(seconds, elapsed) for _, seconds in by_register):
+                joules, covered = sum(gained for gained, _ in by_register), elapsed
+        account = before.account if before else marks.account
+        self._joints[whole] = replace(
+            marks,
+            account=Account(
+                account.joules + joules,
+                account.covered + covered,
+                account.uncovered + elapsed - covered,
+                own.resets,
+                own.last,
+                source=f"{soc.source} + {rest.source}" if soc and rest else own.source,
+            ),
+        )
 
     # Checks
 
@@ -568,21 +600,22 @@ def _without_gain(before: Account, after: Account) -> Account:
     )
 
 
-def _joined(account: Account, before: Joint, elapsed: float, soc: Account, rest: Account) -> Account:
-    """Add to a whole's account what its SoC's register and the rest say of the same time, if they say it of all."""
-    if all(
-        abs(now.covered - then - elapsed) <= SAME_SECONDS for now, (_, then) in ((soc, before.soc), (rest, before.rest))
-    ):
-        joules = soc.joules - before.soc[0] + rest.joules - before.rest[0]
-        return replace(account, joules=account.joules + joules, covered=account.covered + elapsed)
-    return replace(account, uncovered=account.uncovered + elapsed)
+def _known(account: Account | None) -> _Known:
+    return (account.joules, account.covered) if account else (0.0, 0.0)
+
+
+def _gained(before: _Known, now: _Known) -> _Known:
+    return now[0] - before[0], now[1] - before[1]
+
+
+def _are_same(one: float, other: float) -> bool:
+    return abs(one - other) <= SAME_SECONDS
 
 
 def _is_counted(scope: Scope, key: _Key) -> bool:
     return key[0] == scope.value and key[1].startswith(_COUNTED)
 
 
-def _goes_on(account: Account, newest: float) -> bool:
-    """Whether an account knows anything, and still moves when others of its scope do."""
-    is_late = account.last is None or newest - account.last.at > STILL_SECONDS
-    return account.covered > 0 and not is_late
+def _is_late(accounts: Iterable[Account], newest: float) -> bool:
+    """Whether an account stands still while others of its scope move."""
+    return any(account.last is None or newest - account.last.at > STILL_SECONDS for account in accounts)

@@ -137,6 +137,11 @@ class Ledger:
         """The energy of each scope, as it was last saved."""
         if self._told is None:
             return self.meter.energies()
+        if not self._energies:
+            # Nothing was saved yet: from the first beat on, there is something to count from.
+            return {
+                scope: known.at_zero() for scope, known in self.meter.energies().items() if isinstance(known, Energy)
+            }
         seconds = self.meter.since(self._told.accounts)
         return {
             scope: known.later(seconds) if isinstance(known, Energy) else known

@@ -169,7 +169,7 @@ class Window:
         if self._last is None:
             raise ValueError("a window without a look says nothing")
         snapshot, power = self._last
-        told = self._meter.energies()
+        told = self._meter.energies(of_window=True)
         # A register that did not move says nothing, least of all that nothing was drawn.
         energies = {
             scope: known

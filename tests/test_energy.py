@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from spark_agent.agent.account import Account, Register, Sample, count, integrate
 from spark_agent.agent.energy import (
     CHECK_SECONDS,
+    COVERED,
     GAP_SECONDS,
     Accounts,
     Energy,
@@ -281,7 +282,7 @@ def test_never_more_than_was_drawn_and_every_second_is_accounted_for(
     """Through gaps, wraps, reboots, sleep, bad readings and kills; totals never fall."""
     world, meter = World(swing=swing, registers=dict.fromkeys(FIRMWARE, begin)), Meter()
     note(meter, world.look())
-    told: dict[Scope, tuple[Method, float]] = {}
+    told: dict[tuple[Scope, Method], float] = {}
     for name, size in events:
         if name == "kill":
             meter = killed(meter.accounts())
@@ -304,9 +305,8 @@ def test_never_more_than_was_drawn_and_every_second_is_accounted_for(
             lost = known.uncovered_seconds + known.age
             assert world.true[scope] - known.joules <= 320.0 * lost + slack
             assert known.covered_seconds + lost == pytest.approx(world.time, abs=0.01 * len(events))
-            method, before = told.get(scope, (known.method, 0.0))
-            assert method is not known.method or before <= known.joules
-            told[scope] = known.method, known.joules
+            assert told.get((scope, known.method), 0.0) <= known.joules
+            told[scope, known.method] = known.joules
 
 
 # --- one register, one reading after another --------------------------------------------------------------------------
@@ -478,13 +478,50 @@ def test_a_register_that_stands_still_gives_way_to_the_integral() -> None:
     assert Method.COUNTER is energy(meter, Scope.SOC).method
 
 
-def test_nothing_is_told_of_one_look() -> None:
-    """There is a reason instead."""
-    meter = Meter()
+def test_a_count_begins_at_its_first_reading() -> None:
+    """At 0, by the method that it will go on with, so that Prometheus has something to count from."""
+    world, meter = World(), Meter()
     assert {} == meter.energies()
-    note(meter, World().look())
-    assert {Reason.NO_DATA} == {known.reason for known in meter.energies().values() if isinstance(known, Unmeasured)}
-    assert [] == list(readings(meter.energies()))
+    note(meter, world.look())
+    begun = {scope: known.method for scope, known in meter.energies().items() if isinstance(known, Energy)}
+    assert {0.0} == {energy(meter, scope).joules + energy(meter, scope).covered_seconds for scope in begun}
+    _played(world, 30, meter=meter)
+    assert begun == {scope: known.method for scope, known in meter.energies().items() if isinstance(known, Energy)}
+    assert begun.keys() == {reading.labels[0] for reading in readings(meter.energies()) if reading.of is COVERED}
+
+
+def test_of_a_window_what_covers_nothing_is_not_told() -> None:
+    """A command that is measured wants what is known of its few seconds, by whatever method."""
+    world, meter = World(), Meter()
+    note(meter, world.look(gpu_nvml=1000.0))
+    assert {Reason.NO_DATA} == {
+        known.reason for known in meter.energies(of_window=True).values() if isinstance(known, Unmeasured)
+    }
+    for _ in range(3):
+        world.run(1.0)
+        note(meter, world.look(gpu_nvml=1000.0))
+    assert (Method.COUNTER, 0.0) == (energy(meter, Scope.GPU_NVML).method, energy(meter, Scope.GPU_NVML).joules)
+    told = meter.energies(of_window=True)[Scope.GPU_NVML]
+    assert isinstance(told, Energy)
+    assert (Method.INTEGRATED, 3.0) == (told.method, told.covered_seconds)
+    assert told.joules == pytest.approx(world.true[Scope.GPU_NVML])
+
+
+def test_a_whole_whose_soc_has_no_register_that_moves_goes_on_by_its_own_power() -> None:
+    """In the same count, which never falls, for both are called integrated."""
+    world = World(swing=10.0)
+    meter = _played(world, 30)
+    stuck, told = world.registers[Scope.SOC], 0.0
+    for second in range(200):
+        note(meter, world.look(soc=stuck) if second < 150 else world.look())
+        if second == 149:
+            world.registers[Scope.SOC] = stuck
+        world.run(1.0)
+        assert told <= energy(meter, Scope.SYSTEM).joules
+        told = energy(meter, Scope.SYSTEM).joules
+    system = energy(meter, Scope.SYSTEM)
+    assert system.joules == pytest.approx(world.true[Scope.SYSTEM], rel=0.02)
+    assert system.covered_seconds + system.uncovered_seconds + system.age == pytest.approx(world.time - 1.0)
 
 
 def test_the_age_is_that_of_the_last_reading() -> None:
@@ -573,7 +610,7 @@ def test_what_is_kept_does_not_change_with_later_looks() -> None:
         {"accounts": [["the whole", "counted", 1.0, 0, 0, 0, None, None, None, ""]]},
         {"accounts": [["soc"]]},
         {"moment": ["now", 0, None, None, None, 0, 0, 0]},
-        {"joints": [["system", None, 0, [0, 0], [0, 0]]]},
+        {"joints": [["system", None, 0, [0, 0], [0, 0], [0, 0]]]},
     ],
 )
 def test_what_cannot_be_an_account_is_refused(damage: dict[str, object]) -> None:

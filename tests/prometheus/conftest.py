@@ -23,7 +23,7 @@ _PASSWORD = "open sesame"  # noqa: S105  (of a server that lives for a minute)
 SCRAPES = 60
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def minute(rig: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """Have four daemons scraped for a minute, and return the Prometheus that did it.
 

@@ -17,7 +17,7 @@ RestartSec=100ms
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def boot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
     """Boot a machine; skip where that cannot be done."""
     try:
@@ -30,7 +30,7 @@ def boot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Container]:
         container.power_off()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def machine(boot: Container) -> Container:
     """Install the service, with a replayed Spark behind it."""
     # For a Python that only a home directory has: /opt/python is the same one, where the service sees it.
