@@ -4,8 +4,9 @@ VENV ?= .venv
 PYTHON ?=
 # Further versions that the tests run on where they are found, besides the one of $(VENV).
 OTHERS ?= $(shell scripts/pythons.sh)
-# All processors share the work; `make test-this SHARED=` keeps it in one process.
-SHARED ?= -n auto --dist loadgroup
+# All processors share the work, a file each, in the order of tests/conftest.py; `make test-this SHARED=` keeps it in
+# one process.
+SHARED ?= -n auto --dist loadfile --no-loadscope-reorder
 GOLDEN := tests/test_golden.py tests/test_doctor.py tests/test_prometheus.py tests/test_metrics_reference.py \
 	tests/test_config.py tests/test_budget_table.py tests/test_estimate.py
 

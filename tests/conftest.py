@@ -27,21 +27,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-# Before xdist, which reads the groups in the same hook.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep together what shares something dear, where several processes share the work: a file, a rig, an install.
-
-    Rigs and installs begin first, for they take longest.
-    """
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    order = ("rig", "install", None)
-    kinds = {item: next((kind for kind in order if kind and item.get_closest_marker(kind)), None) for item in items}
-    for item, kind in kinds.items():
-        group = {"rig": f"rigs of {item.path.parent.name}", "install": "installs", None: item.path.name}[kind]
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: order.index(kinds[item]))
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with rigs and installs, where several processes share the work, for these take longest."""
+    order = ("rig", "install")
+    items.sort(key=lambda item: next((place for place, kind in enumerate(order) if item.get_closest_marker(kind)), 2))
 
 
 @pytest.fixture

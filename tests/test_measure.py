@@ -297,7 +297,7 @@ def test_units_are_a_number_and_a_name(given: str, count: float, unit: str) -> N
 )
 def test_nonsense_is_no_number_of_units(given: str) -> None:
     """Each is refused with what it is."""
-    with pytest.raises(ValueError, match="is no|is not|must be above 0"):
+    with pytest.raises(ValueError, match=r"is no|is not|must be above 0"):
         parse_per(given)
 
 
