@@ -441,6 +441,8 @@ def power_families(report: Report) -> Told:
         yield family, _number_samples(quantities, lambda of: derived.get(of, ()))
 
 
+#: Watts below which a ratio to them says nothing.
+_RATIO_LEAST: Final = 0.1
 #: Seconds between two readings beyond which neither is held against the other: powers swing from one to the next.
 _TOGETHER_SECONDS: Final = 2.0
 
@@ -449,7 +451,7 @@ def _ratio(over: Measured | Unmeasured, under: Measured | Unmeasured) -> float |
     if isinstance(over, Unmeasured) or isinstance(under, Unmeasured):
         return None
     is_together = abs(over.age - under.age) <= _TOGETHER_SECONDS
-    return over.value / under.value if is_together and under.value else None
+    return over.value / under.value if is_together and under.value >= _RATIO_LEAST else None
 
 
 def finding_families(report: Report) -> Told:

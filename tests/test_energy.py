@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from spark_agent.agent.account import Account, Register, Sample, count, integrate
@@ -270,10 +270,10 @@ EVENTS: Final[Mapping[str, st.SearchStrategy[float]]] = {
 }
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.one_of(*(st.tuples(st.just(name), size) for name, size in EVENTS.items())), max_size=60),
-    st.floats(0.0, 30.0),
+    # Within what a SoC can draw: of a gap of hours, that is what tells how many wraps are in it.
+    st.floats(0.0, 19.0),
     st.floats(0.0, WRAP - 1),
 )
 def test_never_more_than_was_drawn_and_every_second_is_accounted_for(
