@@ -359,7 +359,7 @@ def _sample(row: Iterable[Any] | None) -> Sample | None:
     return Sample(float(value), float(at), float(asleep), int(epoch), str(driver))
 
 
-def _pair(row: Iterable[Any]) -> tuple[float, float]:
+def _pair(row: Iterable[Any]) -> _Known:
     joules, seconds = row
     return float(joules), float(seconds)
 
@@ -387,7 +387,7 @@ def _gain(before: Account, after: Account) -> _Known:
     return _gained(_known(before), _known(after))
 
 
-def _sum(one: tuple[float, float], other: tuple[float, float]) -> tuple[float, float]:
+def _sum(one: _Known, other: _Known) -> _Known:
     return one[0] + other[0], one[1] + other[1]
 
 
@@ -586,10 +586,8 @@ def _is_same_boot(before: Moment, clock: float, boot_id: str | None, uptime: flo
 
 
 def _sample_of(snapshot: Snapshot, collector: str, reading: Reading, moment: Moment, driver: str) -> Sample:
-    visit = snapshot.visit(collector)
-    assert visit is not None  # noqa: S101  (the reading came from it)
-    at = visit.at if reading.at is None else reading.at
-    return Sample(reading.value, moment.at - max(0.0, snapshot.at - at), moment.asleep, moment.epoch, driver)
+    age = max(0.0, snapshot.at - snapshot.time_of(reading, collector))
+    return Sample(reading.value, moment.at - age, moment.asleep, moment.epoch, driver)
 
 
 def _without_gain(before: Account, after: Account) -> Account:

@@ -242,8 +242,7 @@ def _cores(snapshot: Snapshot, before: Cores | None) -> Cores | None:
     first = readings[0]
     if before and first is before.first:
         return before
-    visit = snapshot.visit("cpu")
-    at = first.at if first.at is not None else visit.at if visit else snapshot.at
+    at = snapshot.time_of(first, "cpu")
     idle = {reading.entity: reading.value for reading in snapshot.readings(cpu.IDLE)}
     times = {one.entity: (one.value, idle[one.entity]) for one in readings if one.entity in idle}
     if before is None:

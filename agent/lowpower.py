@@ -232,8 +232,6 @@ def _busy_cores(snapshot: Snapshot, watch: Watch) -> float | None:
     """Return how many performance cores' worth of time was busy of late."""
     fast = {fact.entity for fact in snapshot.facts(cpu.CORE_TYPE) if fact.value == cpu.CoreType.PERFORMANCE}
     readings = [reading for reading in snapshot.readings(cpu.BUSY) if reading.entity in fast]
-    visit = snapshot.visit("cpu")
-    if not readings or visit is None:
+    if not readings:
         return None
-    at = readings[0].at
-    return watch.rate(_CPU, visit.at if at is None else at, sum(reading.value for reading in readings))
+    return watch.rate(_CPU, snapshot.time_of(readings[0], "cpu"), sum(reading.value for reading in readings))

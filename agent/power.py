@@ -195,10 +195,8 @@ def _nvml(snapshot: Snapshot) -> Measured | Unmeasured:
 
 
 def _measured(snapshot: Snapshot, reading: Reading, collector: str) -> Measured:
-    visit = snapshot.visit(collector)
-    assert visit is not None  # noqa: S101  (the reading came from it)
     assert reading.of.scope is not None  # noqa: S101  (a power or an energy has a scope)
-    age = max(0.0, snapshot.at - (visit.at if reading.at is None else reading.at))
+    age = max(0.0, snapshot.at - snapshot.time_of(reading, collector))
     return Measured(
         reading.value, reading.of.unit, reading.of.scope, reading.quality, reading.origin, age, reading.labels
     )

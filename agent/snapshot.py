@@ -154,6 +154,11 @@ class Snapshot:
         """Return how one collector fared; nothing if it was not asked."""
         return self._by_collector.get(collector)
 
+    def time_of(self, reading: Reading, collector: str) -> float:
+        """Return when a collector took a reading, on the machine's clock: at its visit, or before it."""
+        visit = self._by_collector[collector]
+        return visit.at if reading.at is None else reading.at
+
 
 def look(
     host: Host,

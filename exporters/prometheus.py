@@ -298,7 +298,6 @@ LIMIT_SECONDS: Final = Family(
     Unit.SECOND.words,
 )
 
-#: An estimate has names of its own, and follows from declarations as what is measured does.
 
 FINDING: Final = Family(
     "gb10_finding",
@@ -388,7 +387,7 @@ COLLECTOR_AGE: Final = Family(
     Unit.SECOND.words,
 )
 
-#: What the agent's own declarations become.
+#: What the agent's own declarations become. An estimate has names of its own.
 _OWN: Final = plan((*energy.DECLARED, *estimate.DECLARED)).numbers
 
 #: Families that follow from no collector's declaration, by the part that a filter takes them with.
