@@ -1,0 +1,1 @@
+"""Where somebody takes a part for the whole: rules and dashboards read, typed by scope and unit, and judged."""
