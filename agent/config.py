@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Annotated, Any, Final, get_type_hints
+from urllib.parse import urlsplit
 
 import click
 
@@ -168,6 +169,25 @@ def parse_path(text: str) -> Path:
     return Path(text)
 
 
+#: What stands for the ports on which the exporters that are known listen.
+WELL_KNOWN: Final = "defaults"
+
+
+def parse_exporter(text: str) -> str:
+    """Return the address of an exporter's page, which is /metrics where it has no path; or `WELL_KNOWN`."""
+    if text == WELL_KNOWN:
+        return text
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname or not re.fullmatch(r"[!-~]+", text):
+        raise ValueError(text)
+    if url.username is not None:
+        # The URL is told in metrics and in the log.
+        raise SettingError(f"{url.hostname}: an exporter's URL takes no user and no password")
+    if url.port == 0 or url.fragment:
+        raise ValueError(text)
+    return url._replace(path=url.path or "/metrics").geturl()
+
+
 def _number(low: float, high: float, metavar: str, of: str = "") -> Kind:
     def read(text: str) -> float:
         if not low <= (number := float(text)) <= high:
@@ -197,6 +217,8 @@ ADDRESS: Final = Kind(
 URL_PATH: Final = Kind("PATH", "the path of a page, such as /metrics", (str,), parse_url_path)
 FILE: Final = Kind("FILE", "the path of a file", (str,), parse_path)
 DIRECTORY: Final = Kind("DIR", "the path of a directory", (str,), parse_path)
+PATH: Final = Kind("PATH", "the path of a file or a directory", (str,), parse_path)
+EXPORTER: Final = Kind("URL", f"a URL such as http://127.0.0.1:9400/metrics, or {WELL_KNOWN}", (str,), parse_exporter)
 
 
 # The table
@@ -388,6 +410,53 @@ class Settings:
             live=False,
         ),
     ] = 10
+    misread_exporter: Annotated[
+        tuple[str, ...] | None,
+        Setting(
+            "misread.exporter",
+            EXPORTER,
+            "Misreadings",
+            "Look at the metrics of this exporter for GPU power that is told as the machine's. "
+            f"{WELL_KNOWN} stands for the usual ports of this machine. May be repeated.",
+            key="misread.exporters",
+            many=True,
+            live=False,
+            example=(WELL_KNOWN,),
+        ),
+    ] = None
+    misread_interval: Annotated[
+        float,
+        Setting(
+            "misread.interval",
+            _number(1, 60, "SECONDS", _SECONDS),
+            "Misreadings",
+            "Time between two looks at an exporter.",
+            live=False,
+        ),
+    ] = 15.0
+    audit: Annotated[
+        tuple[Path, ...] | None,
+        Setting(
+            "audit",
+            PATH,
+            "Misreadings",
+            "Audit these rules and dashboards again and again, as the command `audit` does once. May be repeated.",
+            key="audit.paths",
+            many=True,
+            live=False,
+            example=("/etc/prometheus/rules",),
+        ),
+    ] = None
+    audit_interval: Annotated[
+        float,
+        Setting(
+            "audit.interval",
+            _number(1, 86400, "SECONDS", _SECONDS),
+            "Misreadings",
+            "Time between two audits; what did not change is not read again.",
+            live=False,
+        ),
+    ] = 300.0
     log_level: Annotated[Level, Setting("log.level", _choice(Level), "Log", "Least severe line to log.")] = Level.INFO
     log_format: Annotated[Format, Setting("log.format", _choice(Format), "Log", "How a line is written.")] = (
         Format.LOGFMT
@@ -493,7 +562,9 @@ def load(sources: Sources, group: str | None = None) -> Settings:
 
 
 def _anchored(value: Any, folder: Path | None = None) -> Any:
-    """Make a path absolute: in a file it is relative to that file, elsewhere to the working directory."""
+    """Make paths absolute: in a file they are relative to that file, elsewhere to the working directory."""
+    if isinstance(value, tuple):
+        return tuple(_anchored(one, folder) for one in value)
     return (folder or Path()).joinpath(value).absolute() if isinstance(value, Path) else value
 
 
@@ -514,7 +585,7 @@ def _from_environment(environment: Mapping[str, str], group: str | None, problem
         except SettingError as error:
             problems.append(f"{setting.variable}: {error}")
         else:
-            layer[setting.name] = (tuple(parts) if setting.many else _anchored(parts[0]), setting.variable)
+            layer[setting.name] = (_anchored(tuple(parts) if setting.many else parts[0]), setting.variable)
     return layer
 
 

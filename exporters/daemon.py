@@ -17,9 +17,12 @@ from functools import partial
 from typing import Final, Protocol
 
 from spark_agent.agent import __version__, calibration, config, logs
+from spark_agent.agent.auditor import Auditor
 from spark_agent.agent.budget import own_limits
 from spark_agent.agent.config import ConfigError, Settings
 from spark_agent.agent.machine import Machine
+from spark_agent.agent.misread import Listener
+from spark_agent.agent.neighbours import Neighbours
 from spark_agent.agent.notify import Notifier
 from spark_agent.agent.report import Report
 from spark_agent.agent.sampler import Sampler
@@ -54,8 +57,13 @@ class Target(Protocol):
         """Return the opened machine's host, or the live one."""
 
 
-def serve(settings: Settings, target: Target) -> int:
-    """Run until a signal ends it, and return the exit code; raises `ConfigError` for what cannot be started with."""
+def serve(settings: Settings, target: Target, auditor: Auditor | None = None) -> int:
+    """Run until a signal ends it, and return the exit code; raises `ConfigError` for what cannot be started with.
+
+    The ``auditor`` is that of the paths in the settings.
+    """
+    if settings.audit and auditor is None:
+        raise ConfigError("audit: this agent comes without an audit")
     machine = target.open()
     host = target.host(machine)
     scribe: Scribe | None = None
@@ -70,6 +78,7 @@ def serve(settings: Settings, target: Target) -> int:
         raise ConfigError(str(error)) from error
     if warning := exposed(sockets, web_config):
         log.warning(warning)
+    neighbours = Neighbours(settings.misread_exporter or (), settings.misread_interval)
     calibrate = partial(_calibration, host)
     sampler = Sampler(
         host,
@@ -79,8 +88,18 @@ def serve(settings: Settings, target: Target) -> int:
         _player(machine, settings.speed),
         own_limits(settings),
         calibrate(),
+        Listener(neighbours.pages) if settings.misread_exporter else None,
+        lambda: auditor.tally if auditor else None,
     )
-    return asyncio.run(_Daemon(settings, sampler, scribe, web_config, calibrate).run(sockets))
+    neighbours.start()
+    if auditor:
+        auditor.start()
+    try:
+        return asyncio.run(_Daemon(settings, sampler, scribe, web_config, calibrate).run(sockets))
+    finally:
+        neighbours.stop()
+        if auditor:
+            auditor.stop()
 
 
 def _chosen(settings: Settings) -> Mapping[str, Collector]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
 from typing import Final
 
 
@@ -413,7 +413,7 @@ def words_of(name: str) -> list[str]:
     return [word for word in re.split(r"[^A-Za-z0-9]+", split.lower()) if word]
 
 
-@cache
+@lru_cache(maxsize=4096)
 def guess(name: str) -> Metric | None:
     """Return what a name that is in no row says by itself; None where it is no power and no energy."""
     words = words_of(name)
