@@ -282,7 +282,7 @@ def _misreads(hearsay: Hearsay | None) -> Iterator[Finding]:
     if not hearsay or not hearsay.misreads:
         return
     evidence = [
-        f"{misread.claimed.source} says {misread.claimed.value:.1f} W; {misread.test}: {misread.evidence}"
+        f"{misread.claimed.source} says {misread.claimed.value:.1f} W; {misread.kind}: {misread.evidence}"
         for misread in hearsay.misreads
     ]
     count = len({misread.claimed.source for misread in hearsay.misreads})

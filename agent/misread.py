@@ -21,6 +21,7 @@ from dataclasses import replace
 from enum import StrEnum
 from functools import lru_cache
 from itertools import pairwise
+from string import digits
 from typing import Final
 
 from spark_agent.agent.audit.catalogue import (
@@ -156,7 +157,7 @@ def _claims(families: Iterable[object]) -> Iterator[Claim]:
 def _is_whole(metric: Metric, help_: str, labels: Mapping[str, str]) -> bool:
     """Whether a sample claims to be the machine: by the catalogue, else by its name, else by its HELP."""
     said, told = frozenset(words_of(metric.name)), frozenset(words_of(help_))
-    about = frozenset(word for label in _OF for word in words_of(labels.get(label, "")))
+    about = frozenset(word.rstrip(digits) for label in _OF for word in words_of(labels.get(label, "")))
     if (said | told | about) & _ESTIMATE:
         return False
     if metric.extent is Extent.MIXED:
@@ -188,8 +189,8 @@ def _series(name: str, labels: Mapping[str, str]) -> str:
 # --- what is held against it ------------------------------------------------------------------------------------------
 
 
-class Test(StrEnum):
-    """What a claim failed."""
+class Giveaway(StrEnum):
+    """What gives a claim away."""
 
     FLOOR = "floor"
     IDENTITY = "identity"
@@ -211,7 +212,7 @@ NOISE_WATTS: Final = 0.5
 NOISE_RATIO: Final = 0.02
 #: Levels at which it has to be the GPU's in a row, and watts by which the two lowest are below the two highest. What
 #: the machine draws besides its GPU is 20 W at the least, and what stands still is not at both; the numbers are ours.
-IDENTITY_LEVELS: Final = 8
+IDENTITY_LEVELS: Final = 12
 MOVED_WATTS: Final = 15.0
 
 #: The parts of a machine that are held against a claim, the greatest first.
@@ -227,7 +228,7 @@ class Misread:
     """One series that claims to be the machine and is not, by one test."""
 
     series: str
-    test: Test
+    kind: Giveaway
     url: str
     claimed: Measured
     evidence: str
@@ -309,39 +310,44 @@ class Listener:
         for claim in page.claims:
             track = _follow(before.get(claim.key, _Track()), claim.watts, windows.get(Scope.GPU_NVML))
             tracks[claim.key] = track
-            for test, why in _failed(claim.watts, track, windows, self._past[-1][1]):
+            for kind, why in _giveaways(claim.watts, track, windows, self._past[-1][1]):
                 source = f"{claim.series} of {page.url}"
                 claimed = Measured(claim.watts, "W", Scope.SYSTEM, Quality.UNTRUSTED, source, 0.0)
-                yield Misread(claim.series, test, page.url, claimed, why)
+                yield Misread(claim.series, kind, page.url, claimed, why)
 
 
 _Windows = Mapping[Scope, tuple[float, float]]
 
 
 def _follow(track: _Track, watts: float, window: tuple[float, float] | None) -> _Track:
-    """Return a track after one more reading. A GPU that changes all the time tells nothing, for better or worse."""
+    """Return a track after one more reading. What a GPU that changes all the time might have been says nothing."""
     if window is None:
         return track
     low, high = window
     level = (low + high) / 2
-    if high - low > max(STEADY_WATTS, STEADY_RATIO * level):
-        return track
     noise = max(NOISE_WATTS, NOISE_RATIO * level)
-    return track.and_at(level) if low - noise <= watts <= high + noise else _Track()
+    if not low - noise <= watts <= high + noise:
+        return _Track()
+    return track.and_at(level) if high - low <= max(STEADY_WATTS, STEADY_RATIO * level) else track
 
 
-def _failed(watts: float, track: _Track, windows: _Windows, now: Mapping[Scope, float]) -> Iterator[tuple[Test, str]]:
+def _giveaways(
+    watts: float, track: _Track, windows: _Windows, now: Mapping[Scope, float]
+) -> Iterator[tuple[Giveaway, str]]:
     if watts < FLOOR_WATTS:
         nvml = now.get(Scope.GPU_NVML)
         beside = "" if nvml is None else f"; NVML gives {nvml:.1f} W for the GPU"
-        yield Test.FLOOR, f"a Spark draws no less than {FLOOR_WATTS:.0f} W, idle 22 to 25 W{beside}"
+        yield Giveaway.FLOOR, f"a Spark draws no less than {FLOOR_WATTS:.0f} W, idle 22 to 25 W{beside}"
     if track.tells:
         levels = f"from {min(track.lows):.1f} to {max(track.highs):.1f} W"
-        yield Test.IDENTITY, f"it was NVML's GPU power {track.count} times in a row, {levels}"
+        yield Giveaway.IDENTITY, f"it was NVML's GPU power {track.count} times in a row, {levels}"
     for scope in _PARTS:
         if scope in windows and windows[scope][0] > at_most(watts):
             least, seconds = windows[scope][0], WINDOW_SECONDS
-            yield Test.CONTRADICTION, f"{_NAMES[scope]}, a part of it, read {least:.1f} W or more for {seconds:.0f} s"
+            yield (
+                Giveaway.CONTRADICTION,
+                f"{_NAMES[scope]}, a part of it, read {least:.1f} W or more for {seconds:.0f} s",
+            )
             return
 
 
@@ -358,6 +364,6 @@ def _aged(misread: Misread, seconds: float) -> Misread:
 
 def _most(misreads: Iterable[Misread]) -> tuple[Misread, ...]:
     """Return those of the first `MOST_SERIES` series, in a fixed order."""
-    found = sorted(misreads, key=lambda misread: (misread.series, misread.url, misread.test))
+    found = sorted(misreads, key=lambda misread: (misread.series, misread.url, misread.kind))
     told = list(dict.fromkeys(misread.series for misread in found))[:MOST_SERIES]
     return tuple(misread for misread in found if misread.series in told)

@@ -380,7 +380,7 @@ def _rest(rest: Rest | Unmeasured) -> _Json:
 def _misread(misread: Misread) -> _Json:
     return {
         "series": misread.series,
-        "kind": misread.test.value,
+        "kind": misread.kind.value,
         "url": misread.url,
         "claimed": _quantity(misread.claimed),
         "evidence": misread.evidence,

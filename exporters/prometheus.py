@@ -309,8 +309,8 @@ FINDING: Final = Family(
 MISREAD: Final = Family(
     "spark_agent_misread",
     Type.GAUGE,
-    "1 for each series of another exporter that claims to be this machine's power and is not, by the test that it "
-    "failed. Source: the exporters of --misread.exporter, against what is measured here.",
+    "1 for each series of another exporter that claims to be this machine's power and is not, by what "
+    "gives it away. Source: the exporters of --misread.exporter, against what is measured here.",
     ("series", "kind"),
 )
 EXPORTER: Final = Family(
@@ -502,7 +502,7 @@ def agent_families(report: Report) -> Told:
     )
     yield DURATION, {(visit.collector,): visit.seconds for visit in visits}
     if report.hearsay:
-        yield MISREAD, {(misread.series, misread.test): 1.0 for misread in report.hearsay.misreads}
+        yield MISREAD, {(misread.series, misread.kind): 1.0 for misread in report.hearsay.misreads}
         yield EXPORTER, {(url,): float(not fault) for url, fault in report.hearsay.exporters.items()}
     if report.audit:
         yield AUDIT, {(rule,): count for rule, count in report.audit.findings.items()}
