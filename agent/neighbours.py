@@ -25,6 +25,7 @@ TIMEOUT_SECONDS: Final = 5.0
 DEADLINE_SECONDS: Final = 10.0
 #: No exporter of one machine says so much.
 MOST_BYTES: Final = 16 << 20
+MOST_LINES: Final = 200_000
 MOST_LINE_BYTES: Final = 64 << 10
 _CHUNK_BYTES: Final = 64 << 10
 
@@ -86,7 +87,7 @@ def _media_type(answer: http.client.HTTPResponse) -> str:
 
 def _lines(answer: http.client.HTTPResponse, until: float) -> Iterator[str]:
     """Yield the lines of a page as they come; raises a `PageError` where they are too many, too long or too late."""
-    rest, size = b"", 0
+    rest, size, count = b"", 0, 0
     while chunk := answer.read1(_CHUNK_BYTES):
         size += len(chunk)
         if size > MOST_BYTES:
@@ -94,6 +95,9 @@ def _lines(answer: http.client.HTTPResponse, until: float) -> Iterator[str]:
         if time.monotonic() > until:
             raise PageError("its page takes too long")
         *lines, rest = (rest + chunk).split(b"\n")
+        count += len(lines)
+        if count > MOST_LINES:
+            raise PageError(f"its page has more than {MOST_LINES} lines")
         if len(rest) > MOST_LINE_BYTES:
             raise PageError(f"a line is longer than {MOST_LINE_BYTES >> 10} KiB")
         yield from (line.decode() for line in lines)
