@@ -13,6 +13,7 @@ read here in the last `WINDOW_SECONDS`. docs/misreads.md says how sure each test
 https://prometheus.io/docs/instrumenting/exposition_formats/
 """
 
+import json
 import math
 import re
 from collections import deque
@@ -180,7 +181,8 @@ def _factor(unit: Unit, help_: str) -> float | None:
 
 def _series(name: str, labels: Mapping[str, str]) -> str:
     """Return a series as a person would write it, short, and without what tells one machine from another."""
-    told = ",".join(f'{label}="{value}"' for label, value in sorted(labels.items()) if not _SECRET.search(label))
+    pairs = ((label, json.dumps(value, ensure_ascii=False)) for label, value in sorted(labels.items()))
+    told = ",".join(f"{label}={value}" for label, value in pairs if not _SECRET.search(label))
     series = f"{name}{{{told}}}" if told else name
     clean = "".join(letter if letter.isprintable() else "?" for letter in series)
     return clean if len(clean) <= _MOST_LETTERS else f"{clean[:_MOST_LETTERS]}…"
