@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from spark_agent.agent.calibration import Calibration
     from spark_agent.agent.machine import Machine
     from spark_agent.agent.measure import Measurement
+    from spark_agent.agent.neighbours import Neighbours
     from spark_agent.agent.report import Report
     from spark_agent.agent.runner import Watched
     from spark_agent.agent.service import Place, Step
@@ -74,8 +75,17 @@ class Target:
             return machine.open_machine(self.machine)
         return None
 
-    def report(self, collectors: "Mapping[str, Collector]", calibration: Path | None = None) -> "Report":
-        """Look at the machine, after playing it where that was asked for; a live one's own calibration is found."""
+    def report(
+        self,
+        collectors: "Mapping[str, Collector]",
+        calibration: Path | None = None,
+        neighbours: "Neighbours | None" = None,
+    ) -> "Report":
+        """Look at the machine, after playing it where that was asked for; a live one's own calibration is found.
+
+        Of ``neighbours``, a live machine's exporters, each is asked once.
+        """
+        from spark_agent.agent.misread import Listener
         from spark_agent.agent.report import report
         from spark_agent.agent.sampler import play
         from spark_agent.agent.snapshot import look
@@ -85,7 +95,8 @@ class Target:
             fitted = _calibration(calibration, is_live=False)
             return play(machine, collectors, self.at, self.interval, own, fitted)
         fitted = _calibration(calibration, is_live=machine is None)
-        return report(look(self.host(machine), collectors), own=own, calibration=fitted)
+        listener = Listener(neighbours.look) if neighbours else None
+        return report(look(self.host(machine), collectors), own=own, calibration=fitted, listener=listener)
 
     def own_limits(self) -> "tuple[Limit, ...]":
         """Return the power limits that the owner has set, in file or environment; a ConfigError where they are wrong.
@@ -101,23 +112,40 @@ class Target:
                 _complain(warning)
         return own_limits(settings)
 
-    def looked_on(self, collectors: "Mapping[str, Collector]", seconds: float) -> "tuple[Report, bool]":
+    def neighbours(self) -> "Neighbours | None":
+        """Return the exporters that the settings name, if they are to be held against a live machine."""
+        from spark_agent.agent import config
+
+        settings = config.load(config.Sources(self.settings, os.environ), config.MISREADS)
+        if not settings.misread_exporter or self.machine is not None or self.demo is not None:
+            return None
+        from spark_agent.agent.neighbours import Neighbours
+
+        return Neighbours(settings.misread_exporter, settings.misread_interval)
+
+    def looked_on(
+        self, collectors: "Mapping[str, Collector]", seconds: float, neighbours: "Neighbours | None" = None
+    ) -> "tuple[Report, bool]":
         """Look on for so many seconds, and say whether Ctrl-C cut it short; a replay takes no time."""
+        from spark_agent.agent.misread import Listener
         from spark_agent.agent.sampler import look_on, play
 
         own, machine = self.own_limits(), self.open()
         if machine:
             return play(machine, collectors, (self.at or 0.0) + seconds, self.interval, own), False
         fitted = _calibration(None, is_live=True)
+        if neighbours:
+            neighbours.start()
+        listener = Listener(neighbours.pages) if neighbours else None
         if not sys.stderr.isatty():
-            return look_on(self.host(None), collectors, seconds, self.interval, own, fitted)
+            return look_on(self.host(None), collectors, seconds, self.interval, own, fitted, listener=listener)
         with click.progressbar(length=math.ceil(seconds), label="watching", file=sys.stderr) as bar:
             began = time.monotonic()
 
             def tell(_: "Report") -> None:
                 bar.update(min(bar.length or 0, round(time.monotonic() - began)) - bar.pos)
 
-            return look_on(self.host(None), collectors, seconds, self.interval, own, fitted, tell)
+            return look_on(self.host(None), collectors, seconds, self.interval, own, fitted, tell, listener)
 
     def watched(self) -> "Watched":
         """Return the machine to look at while time goes by; one that is replayed goes by the same clock."""
@@ -323,10 +351,11 @@ def doctor(target: Target, seconds: float | None, output: str) -> int:
 
     if seconds is not None and not math.isfinite(seconds):
         raise click.BadParameter(f"{seconds} is no number of seconds", param_hint="--for")
+    neighbours = target.neighbours()
     if seconds:
-        report, is_interrupted = target.looked_on(discover(), seconds)
+        report, is_interrupted = target.looked_on(discover(), seconds, neighbours)
     else:
-        report, is_interrupted = target.report(discover()), False
+        report, is_interrupted = target.report(discover(), neighbours=neighbours), False
     if output == "json":
         _write(diagnosis.text(diagnosis.diagnosis(report, is_interrupted=is_interrupted)))
     else:

@@ -282,6 +282,8 @@ _EACH_COLLECTOR: Final = Setting("collector.NAME", BOOLEAN, "Readings", "Read wi
 _LOOPBACK: Final = TcpAddress("127.0.0.1", 10240)
 #: The group of those that every command takes which judges power.
 POWER: Final = "Power"
+#: The group of those on misread power, of which `doctor` takes the exporters.
+MISREADS: Final = "Misreads"
 # No GB10 runs on less, and no USB-C adapter gives a quarter of the most.
 _WATTS: Final = _number(1, 1000, "WATTS", " of watts")
 
@@ -415,7 +417,7 @@ class Settings:
         Setting(
             "misread.exporter",
             EXPORTER,
-            "Misreadings",
+            MISREADS,
             "Look at the metrics of this exporter for GPU power that is told as the machine's. "
             f"{WELL_KNOWN} stands for the usual ports of this machine. May be repeated.",
             key="misread.exporters",
@@ -429,7 +431,7 @@ class Settings:
         Setting(
             "misread.interval",
             _number(1, 60, "SECONDS", _SECONDS),
-            "Misreadings",
+            MISREADS,
             "Time between two looks at an exporter.",
             live=False,
         ),
@@ -439,7 +441,7 @@ class Settings:
         Setting(
             "audit",
             PATH,
-            "Misreadings",
+            MISREADS,
             "Audit these rules and dashboards again and again, as the command `audit` does once. May be repeated.",
             key="audit.paths",
             many=True,
@@ -452,7 +454,7 @@ class Settings:
         Setting(
             "audit.interval",
             _number(1, 86400, "SECONDS", _SECONDS),
-            "Misreadings",
+            MISREADS,
             "Time between two audits; what did not change is not read again.",
             live=False,
         ),

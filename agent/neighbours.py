@@ -132,6 +132,16 @@ class Neighbours:
         """Return the last page of each exporter that is there, or was; any thread may ask."""
         return tuple(self._pages.copy().values())
 
+    def look(self) -> tuple[Page, ...]:
+        """Fetch each page once, all at the same time, and return those that came in time."""
+        until = time.monotonic() + DEADLINE_SECONDS
+        threads = [threading.Thread(target=self._take, args=one, daemon=True) for one in self._urls.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        return self.pages()
+
     def _listen(self, url: str, is_named: bool) -> None:
         while not self._stop.is_set():
             self._take(url, is_named)

@@ -168,9 +168,10 @@ def look_on(
     own: Sequence[Limit] = (),
     calibration: Calibration | None = None,
     after: Callable[[Report], None] = lambda _: None,
+    listener: Listener | None = None,
 ) -> tuple[Report, bool]:
     """Look on for so many seconds, and return the last report, and whether Ctrl-C cut it short."""
-    sampler = Sampler(host, collectors, beat_seconds=beat_seconds, own=own, calibration=calibration)
+    sampler = Sampler(host, collectors, beat_seconds=beat_seconds, own=own, calibration=calibration, listener=listener)
     until = host.clock() + seconds
     stop = threading.Event()
 
