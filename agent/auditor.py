@@ -10,10 +10,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from spark_agent.agent.audit.claim import Finding, Unreadable
 from spark_agent.collectors import immutable
+
+if TYPE_CHECKING:
+    from spark_agent.agent.audit.claim import Finding, Unreadable
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +24,11 @@ class Audited(Protocol):
     """What an audit found."""
 
     @property
-    def findings(self) -> Sequence[Finding]:
+    def findings(self) -> "Sequence[Finding]":
         """What is misread."""
 
     @property
-    def errors(self) -> Sequence[Unreadable]:
+    def errors(self) -> "Sequence[Unreadable]":
         """What could not be read."""
 
 

@@ -13,7 +13,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from spark_agent.agent.config import WELL_KNOWN
-from spark_agent.agent.misread import Page, claims
+from spark_agent.agent.misread import Page
+from spark_agent.agent.pretenders import claims
 
 log = logging.getLogger(__name__)
 

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from spark_agent.agent import __version__, calibration, config, logs
 from spark_agent.agent.auditor import Auditor
@@ -22,7 +22,6 @@ from spark_agent.agent.budget import own_limits
 from spark_agent.agent.config import ConfigError, Settings
 from spark_agent.agent.machine import Machine
 from spark_agent.agent.misread import Listener
-from spark_agent.agent.neighbours import Neighbours
 from spark_agent.agent.notify import Notifier
 from spark_agent.agent.report import Report
 from spark_agent.agent.sampler import Sampler
@@ -35,6 +34,9 @@ from spark_agent.exporters.prometheus import Exposition
 from spark_agent.exporters.scribe import Scribe
 from spark_agent.exporters.site import Site, how_power_is_known
 from spark_agent.exporters.web_config import WebConfig, WebConfigError, exposed
+
+if TYPE_CHECKING:
+    from spark_agent.agent.neighbours import Neighbours
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +80,7 @@ def serve(settings: Settings, target: Target, auditor: Auditor | None = None) ->
         raise ConfigError(str(error)) from error
     if warning := exposed(sockets, web_config):
         log.warning(warning)
-    neighbours = Neighbours(settings.misread_exporter or (), settings.misread_interval)
+    neighbours = _neighbours(settings)
     calibrate = partial(_calibration, host)
     sampler = Sampler(
         host,
@@ -88,22 +90,29 @@ def serve(settings: Settings, target: Target, auditor: Auditor | None = None) ->
         _player(machine, settings.speed),
         own_limits(settings),
         calibrate(),
-        Listener(neighbours.pages) if settings.misread_exporter else None,
+        Listener(neighbours.pages) if neighbours else None,
         lambda: auditor.tally if auditor else None,
     )
-    neighbours.start()
-    if auditor:
-        auditor.start()
+    aside = [one for one in (neighbours, auditor) if one]
+    for thread in aside:
+        thread.start()
     try:
         return asyncio.run(_Daemon(settings, sampler, scribe, web_config, calibrate).run(sockets))
     finally:
-        neighbours.stop()
-        if auditor:
-            auditor.stop()
+        for thread in aside:
+            thread.stop()
 
 
 def _chosen(settings: Settings) -> Mapping[str, Collector]:
     return {name: read for name, read in discover().items() if name in settings.collectors}
+
+
+def _neighbours(settings: Settings) -> "Neighbours | None":
+    if not settings.misread_exporter:
+        return None
+    from spark_agent.agent.neighbours import Neighbours
+
+    return Neighbours(settings.misread_exporter, settings.misread_interval)
 
 
 def _calibration(host: Host) -> calibration.Calibration | None:

@@ -376,7 +376,10 @@ def test_bad_addresses(text: str, says: str) -> None:
         ("power.adapter-watts", ("", "0", "-0.0", "0.9", "-1", "1000.1", "nan", "inf", "140W", "0,1")),
         ("power.soc-watts", ("0", "-140", "1e9", "-inf", "NaN")),
         ("misread.exporter", ("", "default", "9100", "127.0.0.1:9100", "ftp://127.0.0.1/metrics", "http://")),
-        ("misread.exporter", ("http://:9100", "http://h:0/", "http://h:65536/", "http://h/ä", "http://h/#x", "http://[::1")),
+        (
+            "misread.exporter",
+            ("http://:9100", "http://h:0/", "http://h:65536/", "http://h/ä", "http://h/#x", "http://[::1"),
+        ),
         ("misread.exporter", ("http://me:secret@127.0.0.1:9100/metrics", "http://@127.0.0.1")),
         ("misread.interval", ("0", "61", "nan")),
         ("audit", ("", "/a\0b")),

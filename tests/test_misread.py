@@ -9,20 +9,21 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from looks import OTHER, SPARK, at, watts
 
-from spark_agent.agent import misread
-from spark_agent.agent.misread import Claim, Giveaway, Hearsay, Listener, Page, claims
+from spark_agent.agent import misread, pretenders
+from spark_agent.agent.misread import Claim, Giveaway, Hearsay, Listener, Page
 from spark_agent.agent.power import Measured, understand
+from spark_agent.agent.pretenders import claims
 from spark_agent.collectors import Fact, Quality, Scope
 
 #: As all-smi writes it (src/api/metrics/chassis.rs), and what its issue 148 shows of a Spark.
-ALL_SMI = """\
-# HELP all_smi_gpu_power_consumption_watts GPU power consumption in watts
-# TYPE all_smi_gpu_power_consumption_watts gauge
-all_smi_gpu_power_consumption_watts{gpu="NVIDIA GB10",gpu_index="0"} 4.05
-# HELP all_smi_chassis_power_watts Total chassis power consumption in watts (CPU+GPU+ANE)
-# TYPE all_smi_chassis_power_watts gauge
-all_smi_chassis_power_watts{hostname="spark-1",instance="spark-1"} 4.05
-"""
+ALL_SMI = (
+    "# HELP all_smi_gpu_power_consumption_watts GPU power consumption in watts",
+    "# TYPE all_smi_gpu_power_consumption_watts gauge",
+    'all_smi_gpu_power_consumption_watts{gpu="NVIDIA GB10",gpu_index="0"} 4.05',
+    "# HELP all_smi_chassis_power_watts Total chassis power consumption in watts (CPU+GPU+ANE)",  # codespell:ignore
+    "# TYPE all_smi_chassis_power_watts gauge",
+    'all_smi_chassis_power_watts{hostname="spark-1",instance="spark-1"} 4.05',
+)
 CHASSIS = "all_smi_chassis_power_watts"
 
 
@@ -36,7 +37,7 @@ def _page(metric: str, help_: str = "", labels: str = "", value: object = 30, ty
 
 def test_all_smi_claims_to_be_the_chassis() -> None:
     """Its GPU's own metric claims nothing; a host's name is not told."""
-    assert [(CHASSIS, 4.05)] == [(claim.series, claim.watts) for claim in claims(ALL_SMI.splitlines())]
+    assert [(CHASSIS, 4.05)] == [(claim.series, claim.watts) for claim in claims(ALL_SMI)]
 
 
 @pytest.mark.parametrize(
@@ -51,6 +52,7 @@ def test_all_smi_claims_to_be_the_chassis() -> None:
         (_page("server_power", "Power of the server in milliwatts", value=30000), 30),
         (_page("power_watts", "Power draw of the whole machine"), 30),
         (_page("total_power_watts", type_="untyped"), 30),
+        (_page("nvidia_dgx_system_power_watts"), 30),
         (["system_power_watts 30"], 30),
     ],
 )
@@ -86,6 +88,7 @@ def test_what_claims_to_be_the_machine(lines: list[str], expected: float) -> Non
         _page("system_power_watts", type_="counter"),
         _page("gb10_system_power_watts"),
         _page("power_watts"),
+        _page("power_watts", "Total power of the accelerator"),
         _page("up"),
     ],
 )
@@ -110,7 +113,7 @@ def test_a_page_without_metrics_is_none(text: str) -> None:
 def test_a_line_that_is_none_costs_the_page() -> None:
     """Half a page is no page."""
     with pytest.raises(ValueError, match=r"."):
-        claims([*ALL_SMI.splitlines(), "system_power_watts{ 3"])
+        claims([*ALL_SMI, "system_power_watts{ 3"])
 
 
 @given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\n"), max_size=60), max_size=8), st.booleans())
@@ -129,8 +132,8 @@ def test_any_page_is_claims_or_no_page(lines: list[str], is_openmetrics: bool) -
 
 def test_a_page_is_bounded() -> None:
     """In lines on power, in claims, and in letters of a series."""
-    many = [f'system_power_watts{{n="{number}"}} 30' for number in range(misread.MOST_CLAIMS + 1)]
-    assert misread.MOST_CLAIMS == len(claims(many))
+    many = [f'system_power_watts{{n="{number}"}} 30' for number in range(pretenders.MOST_CLAIMS + 1)]
+    assert pretenders.MOST_CLAIMS == len(claims(many))
     with pytest.raises(ValueError, match="more than 4096 lines"):
         claims(many * 100)
     (long,) = claims([f'system_power_watts{{n="{"x" * 1000}"}} 30'])
