@@ -266,6 +266,25 @@ def test_a_gpu_that_never_rests_cannot_tell() -> None:
     assert set() == kinds(listened(1200, stock(restless), restless))
 
 
+def test_a_page_that_always_meets_the_gpu_at_rest_cannot_tell() -> None:
+    """An honest system, looked at in step with a job that draws breath, is always within what the GPU did."""
+
+    def breathing(second: int) -> float:
+        return (5.0 if second % 480 < 240 else 60.0) + (0.0 if second % PACE == 0 else 40.0)
+
+    assert set() == kinds(listened(1800, stock(breathing), lambda second: breathing(second) + 20.0))
+
+
+def test_one_level_alone_does_not_decide() -> None:
+    """It may be chance."""
+
+    def once(second: int) -> float:
+        return 62.0 if 600 <= second <= 645 else 16.0
+
+    heard = listened(1200, stock(once), once)
+    assert set() == kinds(heard)
+
+
 def test_one_page_that_is_not_the_gpu_begins_it_anew() -> None:
     """It is no reading of the GPU that reads another thing in between, however seldom."""
     wrong = 480 + 4 * PACE
