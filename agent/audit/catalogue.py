@@ -99,6 +99,8 @@ class Dimension(StrEnum):
     PRICE = "price"
     #: Work done: tokens, requests, images.
     WORK = "work"
+    #: Work for a power or an energy, or the other way round.
+    EFFICIENCY = "efficiency"
     OTHER = "other"
     UNKNOWN = "unknown"
 
@@ -165,7 +167,7 @@ class Metric:
     on_gb10: Extent | None = None
     #: The label that tells its extents apart, and the extent by its value.
     label: str = ""
-    extents: Mapping[str, Extent] = field(default_factory=dict)
+    extents: Mapping[str, Extent] = field(default_factory=dict, compare=False)
     #: Whether this is read off the name alone.
     is_guess: bool = False
 
@@ -396,7 +398,7 @@ _NO_POWER: Final = frozenset(
 )  # fmt: skip
 _POWERS: Final = {
     "w": W, "watt": W, "watts": W, "mw": MILLIWATT, "milliwatt": MILLIWATT, "milliwatts": MILLIWATT,
-    "uw": MICROWATT, "microwatt": MICROWATT, "microwatts": MICROWATT, "kw": KILOWATT, "kilowatt": KILOWATT,
+    "uw": MICROWATT, "microwatt": MICROWATT, "microwatts": MICROWATT, "realpower": W, "apower": W, "wattage": W, "kw": KILOWATT, "kilowatt": KILOWATT,
     "kilowatts": KILOWATT,
 }  # fmt: skip
 _ENERGIES: Final = {
@@ -409,7 +411,7 @@ _PREFIXED: Final = re.compile(r"(?:DCGM_FI_DEV_|nvidia_smi_|node_hwmon_|kepler_n
 
 def words_of(name: str) -> list[str]:
     """Return the words of a metric's name, small: of ``nodePower_W:sum`` node, power, w, sum."""
-    split = re.sub(r"([a-z0-9])([A-Z])", r"\1_\2", name) if not name.isupper() else name
+    split = re.sub(r"([a-z0-9]{2})([A-Z])", r"\1_\2", name) if not name.isupper() else name
     return [word for word in re.split(r"[^A-Za-z0-9]+", split.lower()) if word]
 
 
@@ -483,7 +485,8 @@ class Reach:
     why: str
 
 
-#: On a GB10. The adapter's and the SoC's are NVIDIA's, the rest owners' (agent/budget_table.py has the sources).
+#: On a GB10. What is behind a meter at the wall nobody knows. The adapter's and the SoC's are NVIDIA's, the rest
+#: owners' (agent/budget_table.py has the sources).
 GB10_REACH: Final = {
     Extent.GPU: Reach(140.0, "the GPU shares the SoC's 140 W; its rail was never seen above 114 W"),
     Extent.CPU: Reach(140.0, "the CPU shares the SoC's 140 W"),
@@ -493,7 +496,6 @@ GB10_REACH: Final = {
     Extent.MODULE: Reach(142.0, "the SoC is held at 140 W, 142 W in a burst"),
     Extent.SYSTEM: Reach(244.0, "the system is held at 231 W, 244 W in a burst; 171 W was the most ever seen"),
     Extent.DC_INPUT: Reach(244.0, "the adapter gives 240 W"),
-    Extent.WALL: Reach(280.0, "the adapter gives 240 W, for which it takes 255 to 273 W"),
 }
 
 #: Numbers that people take for the power budget of a Spark, and what each is the budget of, in watts.
