@@ -8,6 +8,7 @@ https://github.com/NVIDIA/dcgm-exporter and the others named in each row.
 """
 
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -398,8 +399,8 @@ _NO_POWER: Final = frozenset(
 )  # fmt: skip
 _POWERS: Final = {
     "w": W, "watt": W, "watts": W, "mw": MILLIWATT, "milliwatt": MILLIWATT, "milliwatts": MILLIWATT,
-    "uw": MICROWATT, "microwatt": MICROWATT, "microwatts": MICROWATT, "realpower": W, "apower": W, "wattage": W, "kw": KILOWATT, "kilowatt": KILOWATT,
-    "kilowatts": KILOWATT,
+    "uw": MICROWATT, "microwatt": MICROWATT, "microwatts": MICROWATT, "kw": KILOWATT, "kilowatt": KILOWATT,
+    "kilowatts": KILOWATT, "realpower": W, "apower": W, "wattage": W,
 }  # fmt: skip
 _ENERGIES: Final = {
     "j": J, "joule": J, "joules": J, "mj": MILLIJOULE, "millijoule": MILLIJOULE, "millijoules": MILLIJOULE,
@@ -472,6 +473,53 @@ class Catalogue:
         if found is not None and self._is_gb10 and found.on_gb10:
             return replace(found, extent=found.on_gb10)
         return found
+
+
+# A user's own rows
+
+
+class CatalogueError(ValueError):
+    """What is wrong with a user's own rows, one line."""
+
+
+_OWN_KEYS: Final = ("scope", "unit", "kind", "role", "estimate")
+_OWN_EXTENTS: Final = tuple(extent.value for extent in Extent if extent is not Extent.MIXED)
+
+
+def own_rows(text: str) -> list[Metric]:
+    """Return the metrics of a TOML text: a table ``[metrics.NAME]`` each, with scope, unit, and if needed the rest."""
+    try:
+        read = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as fault:
+        raise CatalogueError(str(fault)) from None
+    if unknown := sorted(set(read) - {"metrics"}):
+        raise CatalogueError(f"unknown key {unknown[0]!r}: a metric is a table [metrics.NAME]")
+    tables = read.get("metrics", {})
+    if not isinstance(tables, dict) or not all(isinstance(table, dict) for table in tables.values()):
+        raise CatalogueError("metrics is no table of tables: [metrics.NAME]")
+    return [_own_row(name, table) for name, table in tables.items()]
+
+
+def _own_row(name: str, table: Mapping[str, object]) -> Metric:
+    where = f"[metrics.{name}]"
+    if unknown := sorted(set(table) - set(_OWN_KEYS)):
+        raise CatalogueError(f"{where} has an unknown key {unknown[0]!r}; known are {', '.join(_OWN_KEYS)}")
+    extent = _choice(where, "scope", table.get("scope"), _OWN_EXTENTS)
+    unit = (UNITS | UNITS_ALSO)[_choice(where, "unit", table.get("unit"), (*UNITS, *UNITS_ALSO))]
+    kind = Kind(_choice(where, "kind", table.get("kind", Kind.GAUGE.value), tuple(Kind)))
+    role = Role(_choice(where, "role", table.get("role", Role.READING.value), tuple(Role)))
+    is_estimate = table.get("estimate", False)
+    if not isinstance(is_estimate, bool):
+        raise CatalogueError(f"{where} estimate is {is_estimate!r}, and not true or false")
+    return Metric(name, Extent(extent), unit, "own catalogue", kind, role, is_estimate)
+
+
+def _choice(where: str, key: str, value: object, valid: Iterable[str]) -> str:
+    if value is None:
+        raise CatalogueError(f"{where} has no {key}; it is one of {', '.join(valid)}")
+    if not isinstance(value, str) or value not in set(valid):
+        raise CatalogueError(f"{where} {key} is {value!r}, and not one of {', '.join(valid)}")
+    return value
 
 
 # What each extent can reach

@@ -1,7 +1,8 @@
 """The rules PWR000 to PWR015: what a claim says, held against what its expressions measure."""
 
+import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
@@ -774,6 +775,35 @@ _CHECKS: Final[tuple[Callable[[Case], Iterator[Remark]], ...]] = (
     scope_label, scope_limit, headroom, cost, efficiency, unit, absent_limit, gauge_counter, nested_sum, zero_fill,
     scope_switch, constant_plus, mean_times_time, ac_dc, entity,
 )  # fmt: skip
+
+
+# From one claim to another
+
+
+def scaled_twice(cases: Sequence[Case]) -> Iterator[tuple[Case, Remark]]:
+    """Yield panels that scale a metric of unknown unit in another way than a panel before: one of them is wrong."""
+    first: dict[str, tuple[float, Case]] = {}
+    for case in cases:
+        for query, judged in case.powers:
+            value = judged.value
+            names = {source.metric.name for source in value.sources if source.metric.unit.factor is None}
+            dimension, shown = _GRAFANA_UNITS.get(query.unit or case.claim.unit or "", (None, 0.0))
+            by = math.prod(value.scaled)
+            if len(names) != 1 or len(value.sources) != 1 or dimension is not value.dimension or not _is_plain(by):
+                continue
+            name = names.pop()
+            implied = shown / by
+            before, where = first.setdefault(name, (implied, case))
+            if not 0.5 < implied / before < 2:
+                yield (
+                    case,
+                    Remark(
+                        "PWR006",
+                        query,
+                        f"here {name} is scaled as if 1 W were {implied:g} of it, and in {where.claim.where} as if it "
+                        f"were {before:g}: one of them is wrong",
+                    ),
+                )
 
 
 # How it is said
