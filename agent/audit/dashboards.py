@@ -133,9 +133,7 @@ def _classic(value: dict[str, Any], at: At, folder: str) -> Iterator[Claim | Fau
     around = _Around(dashboard)
     for key in ("panels", "rows"):
         if value.get(key) is not None and not isinstance(value[key], list):
-            yield Fault(
-                f"{around.where('dashboard', '') if dashboard.title else 'the dashboard'}: {key} is no list", at
-            )
+            yield Fault(f"{named('dashboard', dashboard.title)}: {key} is no list", (*at, key))
     for index, row in mappings_of(value.get("rows")):
         titled = replace(around, rows=(text_of(row.get("title")),))
         for nested, panel in mappings_of(row.get("panels")):

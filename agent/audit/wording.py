@@ -1,7 +1,5 @@
 """How a place is called for people."""
 
-from collections.abc import Iterable
-
 
 def named(kind: str, title: str) -> str:
     """Return a thing with its title: ``group "gpu"``."""
@@ -16,9 +14,3 @@ def path_of(*parts: str) -> str:
 def printable(text: str) -> str:
     """Return a text on one line, and without what a terminal would obey."""
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
-
-
-def shortened(parts: Iterable[str], most: int) -> str:
-    """Return parts as one list, cut where it gets long."""
-    listed = list(parts)
-    return ", ".join(listed[:most]) + (" …" if len(listed) > most else "")
