@@ -20,11 +20,11 @@ _BESIDE: Final = frozenset({"groups", "namespace"})
 _LOGQL: Final = re.compile(r"\}\s*\|(?:[=~]|\s*(?:json|logfmt|unwrap|pattern|line_format|label_format)\b)")
 
 
-def are_groups(value: dict[str, Any]) -> bool:
-    """Return whether a mapping holds groups of rules, whole or broken."""
+def are_groups(value: dict[str, Any], *, is_whole: bool) -> bool:
+    """Return whether a mapping, which may be the whole of a file, holds groups of rules; they may be broken."""
     if "groups" not in value:
         return False
-    if value.keys() <= _BESIDE:
+    if is_whole and value.keys() <= _BESIDE:
         return True
     rules = (rule for group in list_of(value["groups"]) for rule in list_of(mapping_of(group).get("rules")))
     return any(isinstance(rule, dict) and (not _KEYS.isdisjoint(rule) or is_alert(rule)) for rule in rules)

@@ -1,7 +1,6 @@
 """Dashboards: what panels query, under which titles, in which units and on which scale, in all of Grafana's schemas."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ def _panel(**more: Any) -> dict[str, Any]:
     return {"type": "timeseries", "id": 7, "title": "Draw", "targets": [DRAW], **more}
 
 
-def _dashboard(*panels: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+def _dashboard(*panels: Any, **more: Any) -> dict[str, Any]:
     return {"title": "Power", "schemaVersion": 39, "panels": list(panels), **more}
 
 
@@ -496,7 +495,7 @@ def test_the_second_schema(tmp_path: Path, version: str, is_wrapped: bool) -> No
 
 def test_alerts_of_grafana(tmp_path: Path) -> None:
     """Rules that Grafana evaluates: queries with a limit in an expression, of a file or of the API."""
-    rule = {
+    rule: dict[str, Any] = {
         "uid": "x",
         "title": "Box too hot",
         "condition": "C",
@@ -546,7 +545,7 @@ def test_alerts_of_grafana(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"title": "P", "schemaVersion": 39, "panels": {}}, 'line 1: dashboard "P": panels is no list'),
+        ({"title": "P", "schemaVersion": 39, "panels": {}}, 'line 4: dashboard "P": panels is no list'),
         (_dashboard(_panel(targets={})), 'dashboard "Power" › panel "Draw" (7): targets is no list'),
         ({"elements": {"a": {"kind": "Panel"}}, "layout": {}}, 'panel "a" has no spec'),
     ],
