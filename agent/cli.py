@@ -13,6 +13,7 @@ import time
 from collections.abc import Container, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -21,6 +22,7 @@ import click
 from spark_agent.agent import BEAT_SECONDS, __version__
 
 if TYPE_CHECKING:
+    from spark_agent.agent.audit.catalogue import Metric
     from spark_agent.agent.blackbox import Recording
     from spark_agent.agent.budget import Limit
     from spark_agent.agent.calibration import Calibration
@@ -707,6 +709,113 @@ def _document(path: Path) -> Mapping[str, Any]:
 def _begins(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(1)
+
+
+@commands.command()
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option("--prometheus", "prometheus", multiple=True, metavar="URL", help="The rules of a live Prometheus.")
+@click.option("--grafana", multiple=True, metavar="URL", help="The dashboards of a live Grafana.")
+@click.option(
+    "--target",
+    "machines",
+    type=click.Choice(["gb10", "any"]),
+    default="gb10",
+    show_default=True,
+    help="The machines that are meant: Sparks, or any, of which nothing is known but what metrics cover.",
+)
+@click.option(
+    "--sparks",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="How many machines a sum spans that does not say; two is what NVIDIA links without a switch.",
+)
+@click.option(
+    "--metrics",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="What metrics of your own cover, as TOML.",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Leave out what --write-baseline once wrote here.",
+)
+@click.option(
+    "--write-baseline",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Accept all that is found now, and write it here.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["text", "json", "sarif", "github"]),
+    default="text",
+    show_default=True,
+    help="github is for annotations in GitHub Actions.",
+)
+@click.pass_obj
+def audit(
+    target: Target,
+    paths: tuple[str, ...],
+    prometheus: tuple[str, ...],
+    grafana: tuple[str, ...],
+    machines: str,
+    sparks: int,
+    metrics: Path | None,
+    baseline: Path | None,
+    write_baseline: Path | None,
+    output: str,
+) -> int:
+    """Find rules and dashboards that take a part for the whole.
+
+    PATHs are Prometheus rule files, Grafana dashboards, and folders of them; - is standard input. All are judged
+    together: a recording rule of one file is known in another.
+
+    Exit codes: 0 nothing worse than info, 1 warnings, 2 errors, 3 something could not be audited.
+    """
+    from spark_agent.agent.config import ConfigError
+
+    if find_spec("promql_parser") is None:
+        raise ConfigError("an audit needs the package promql-parser, which is not installed here; pip has it")
+    from spark_agent.agent.audit import audit as auditing
+    from spark_agent.agent.audit.catalogue import Catalogue
+    from spark_agent.agent.audit.files import read
+    from spark_agent.agent.audit.rules import Target as Machines
+    from spark_agent.exporters.audit_report import Format, tell
+
+    target.must_be_live("an audit looks at files and servers, not at a machine")
+    if not (paths or prometheus or grafana):
+        raise click.UsageError("nothing to audit: name files, folders, --prometheus URL or --grafana URL")
+    meant = Machines(machines)
+    catalogue = Catalogue(_own_metrics(metrics), is_gb10=meant is Machines.GB10)
+    try:
+        known = auditing.read_baseline(baseline) if baseline else ()
+        found = auditing.audit(read(paths), catalogue, meant, machines=sparks, baseline=known)
+        if write_baseline:
+            auditing.write_baseline(write_baseline, found)
+    except auditing.BaselineError as error:
+        raise ConfigError(str(error)) from error
+    click.echo(tell(found, Format(output)).encode(), nl=False)
+    if found.errors:
+        return UNKNOWN
+    return {"error": 2, "warning": 1}.get(found.worst or "", 0)
+
+
+def _own_metrics(path: Path | None) -> "list[Metric]":
+    from spark_agent.agent.audit.catalogue import CatalogueError, own_rows
+    from spark_agent.agent.config import ConfigError
+
+    if path is None:
+        return []
+    try:
+        return own_rows(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, CatalogueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
 
 
 @commands.command()

@@ -84,7 +84,7 @@ def summary(audit: Audit) -> str:
     parts = [f"{', '.join(told)} in {_counted(audit.claims, 'panel or rule', 'panels and rules')}"]
     parts[0] += f" of {_counted(audit.documents, 'document')}"
     if audit.accepted:
-        parts.append(f"{audit.accepted} accepted by the baseline")
+        parts.append(f"{len(audit.accepted)} accepted by the baseline")
     if audit.stale:
         parts.append(f"{_counted(len(audit.stale), 'entry', 'entries')} of the baseline no longer found")
     if audit.errors:
@@ -128,7 +128,7 @@ def document(audit: Audit) -> dict[str, Any]:
         "unknown_metrics": list(audit.unknown),
         "documents": audit.documents,
         "claims": audit.claims,
-        "accepted": audit.accepted,
+        "accepted": len(audit.accepted),
     }
 
 

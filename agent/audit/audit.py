@@ -1,8 +1,11 @@
 """The audit as a whole: documents are typed together, each claim is judged, and what its owner accepts is left out."""
 
+import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from spark_agent.agent.audit.catalogue import Catalogue
@@ -35,7 +38,7 @@ class Audit:
     documents: int = 0
     claims: int = 0
     #: Findings that the baseline accepts, and entries of it that no longer apply.
-    accepted: int = 0
+    accepted: tuple[Finding, ...] = ()
     stale: tuple[Identity, ...] = ()
 
     @property
@@ -97,7 +100,7 @@ def audit(
         tuple(sorted(unknown)),
         len(documents),
         len(cases),
-        len(findings) - len(left),
+        tuple(finding for finding in findings if identity(finding) in accepted),
         tuple(sorted(accepted - {identity(finding) for finding in findings})),
     )
 
@@ -113,6 +116,8 @@ def _judge(claim: Claim, scopes: Scopes, target: Target, machines: int) -> tuple
             judged.append((query, scopes.judge(query.expr, claim.variables)))
         except ExpressionError as fault:
             remarks.append(Remark("PWR000", query, f"cannot be read as PromQL, so nothing was checked: {fault}"))
+    if any(one.value.is_spark for _, one in judged):
+        target = Target.GB10  # it says so itself
     words = "\n".join(line for line in claim.description.splitlines() if not _DISABLE.search(line))
     return Case(replace(claim, description=words), tuple(judged), target, machines), remarks
 
@@ -151,3 +156,47 @@ def _found(document: Document, claim: Claim, remarks: Iterable[Remark]) -> Itera
             message,
             remark.suggestion,
         )
+
+
+# What was accepted once, and is not told again
+
+
+class BaselineError(ValueError):
+    """A baseline that cannot be read or written, and why."""
+
+
+_BASELINE: Final = 1
+_KEYS: Final = ("rule", "file", "where", "expr")
+
+
+def read_baseline(path: Path) -> set[Identity]:
+    """Return the findings that a file accepts; a `BaselineError` says what is wrong with it."""
+    try:
+        read = json.loads(path.read_bytes())
+        if read["baseline"] != _BASELINE:
+            raise BaselineError(f"{path}: is a baseline of version {read['baseline']}; this agent reads {_BASELINE}")
+        rows = [tuple(row[key] for key in _KEYS) for row in read["findings"]]
+    except OSError as error:
+        raise BaselineError(f"{path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise error if isinstance(error, BaselineError) else BaselineError(f"{path}: is no JSON: {error}") from error
+    except (KeyError, TypeError):
+        raise BaselineError(f"{path}: is no baseline; `spark-agent audit --write-baseline` writes one") from None
+    return {(str(rule), str(file), str(where), str(expr)) for rule, file, where, expr in rows}
+
+
+def write_baseline(path: Path, found: Audit) -> None:
+    """Write a file that accepts all that was found, and what an earlier one accepted and is still there."""
+    rows = sorted({identity(finding) for finding in (*found.findings, *found.accepted)})
+    text = json.dumps(
+        {"baseline": _BASELINE, "findings": [dict(zip(_KEYS, row, strict=True)) for row in rows]},
+        indent=2,
+        ensure_ascii=False,
+    )
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        new.write_text(f"{text}\n", encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        new.unlink(missing_ok=True)
+        raise BaselineError(f"{path}: {error.strerror}") from error

@@ -18,7 +18,7 @@ from spark_agent.agent.audit.catalogue import (
     is_inside,
 )
 from spark_agent.agent.audit.claim import Claim, Query, Severity, Shape
-from spark_agent.agent.audit.scope import Act, Deed, Judged, Source, Span, Value
+from spark_agent.agent.audit.scope import GPU_LABELS, HOST_LABELS, Act, Deed, Judged, Source, Span, Value
 from spark_agent.agent.audit.words import Assertion, Theme, asserts_whole, themes
 
 
@@ -155,7 +155,7 @@ def scope_label(case: Case) -> Iterator[Remark]:
         yield Remark(
             "PWR001",
             query,
-            f'"{said.word}" says more than {_metrics(value)} covers, which is {_covered(value.extents)} alone'
+            f'"{said.word}" says more than {_written(judged)} covers, which is {_covered(value.extents)} alone'
             f"{_missing(value, case.target)}; measure the whole, or call it {_short(value.extents)} power",
             _whole_of(value),
         )
@@ -328,7 +328,7 @@ def _smallest_around(extents: frozenset[Extent]) -> Extent:
 
 
 def _of_how_many(case: Case, value: Value) -> str:
-    return f" for {case.machines} Sparks (--machines)" if value.span is Span.MANY else ""
+    return f" for {case.machines} Sparks (--sparks)" if value.span is Span.MANY else ""
 
 
 def headroom(case: Case) -> Iterator[Remark]:
@@ -842,6 +842,13 @@ def _metrics(value: Value) -> str:
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "") if names else "this"
 
 
+def _written(judged: Judged) -> str:
+    """Return the metrics of an expression as it names them, and those that they were recorded from."""
+    recorded = sorted(judged.metrics - {source.metric.name for source in judged.value.sources})
+    told = _metrics(judged.value)
+    return f"{recorded[0]}, recorded from {told}," if len(recorded) == 1 == len(judged.metrics) else told
+
+
 def _covered(extents: frozenset[Extent]) -> str:
     return _listed(sorted(extent.words for extent in extents)) or "something unknown"
 
@@ -881,16 +888,18 @@ def _source_unit(value: Value) -> str:
 
 
 def _by(value: Value) -> str:
-    kept = [label for label in value.by if label not in ("gpu", "uuid", "UUID", "device")]
-    return f" by ({', '.join(kept)})" if kept else ""
+    """Return the aggregation that keeps this agent's machines apart as the expression did."""
+    kept = dict.fromkeys("instance" if label in HOST_LABELS else label for label in value.by)
+    kept = [label for label in kept if label not in GPU_LABELS]
+    return f"sum by ({', '.join(kept)}) " if kept else "sum"
 
 
 def _whole_of(value: Value) -> str:
     """Return the expression that measures the machine."""
     if value.dimension is Dimension.ENERGY:
-        return f"sum{_by(value)} (increase(gb10_system_energy_joules_total[$__range])) / 3.6e6"
+        return f"{_by(value)}(increase(gb10_system_energy_joules_total[$__range])) / 3.6e6"
     plain = "gb10_system_power_watts"
-    whole = f"sum{_by(value)} ({plain})" if value.by or value.span is not Span.ONE else plain
+    whole = f"{_by(value)}({plain})" if value.by or value.span is not Span.ONE else plain
     return f"{whole} / 1000" if value.factor and abs(value.factor / 1e-3 - 1) < 0.01 else whole
 
 
@@ -908,4 +917,4 @@ def _share_instead(value: Value) -> str:
 
 def _energy_instead(value: Value) -> str:
     scope = "gpu_nvml" if value.extents == {Extent.GPU} else "system"
-    return f"sum (increase(gb10_{scope}_energy_joules_total[24h])) / 3.6e6"
+    return f"sum(increase(gb10_{scope}_energy_joules_total[24h])) / 3.6e6"

@@ -163,7 +163,7 @@ HOST_LABELS: Final = frozenset(
     ("instance", "host", "hostname", "Hostname", "node", "nodename", "node_name", "node_ip", "server", "machine",
      "kubernetes_node", "exported_instance", "exported_node", "hostip", "chassis", "box")
 )  # fmt: skip
-_GPU_LABELS: Final = frozenset(
+GPU_LABELS: Final = frozenset(
     ("gpu", "gpu_id", "gpu_uuid", "uuid", "UUID", "device", "minor_number", "index", "gpu_index", "card")
 )
 _MODEL_LABELS: Final = frozenset(
@@ -314,7 +314,7 @@ class _Walk:
             return Value()
         value = _united(values) if len({one.dimension for one in values}) == 1 else Value()
         one_host = any(op == MatchOp.Equal and name in HOST_LABELS for op, name, _ in matchers)
-        picks = any(op == MatchOp.Re and name in _GPU_LABELS for op, name, _ in matchers)
+        picks = any(op == MatchOp.Re and name in GPU_LABELS for op, name, _ in matchers)
         spark = any(Theme.SPARK in themes(text) for text in (*names, *(text for _, _, text in matchers)))
         return replace(
             value,
