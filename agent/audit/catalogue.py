@@ -378,7 +378,8 @@ def rows() -> Mapping[str, Metric]:
 # What a name says by itself
 
 _GPU: Final = frozenset(("gpu", "gpus", "amdgpu", "nvgpu", "dcgm", "nvml", "vgpu", "igpu", "dgpu", "rocm", "geforce"))
-_NVIDIA: Final = frozenset(("nvidia", "nvidiasmi", "cuda", "radeon", "xpu", "accelerator"))
+_NVIDIA: Final = frozenset(("nvidia", "nvidiasmi", "cuda"))
+_NVML: Final = frozenset(("dcgm", "nvml", "nvgpu"))
 _CPU: Final = frozenset(("cpu", "cpus", "rapl", "package", "pkg", "core", "cores", "processor"))
 _SOC: Final = frozenset(("soc",))
 _WALL: Final = frozenset(
@@ -435,7 +436,10 @@ def guess(name: str) -> Metric | None:
         return None
     kind = Kind.COUNTER if unit.dimension is Dimension.ENERGY and words[-1] == "total" else Kind.GAUGE
     role = Role.LIMIT if said & _LIMIT else Role.READING
-    return Metric(name, _extent_of(said), unit, "", kind, role, is_guess=True)
+    extent = _extent_of(said)
+    # Whoever exports a limit of NVIDIA's GPUs has it from NVML.
+    is_nvml = role is Role.LIMIT and extent is Extent.GPU and said & (_NVML | _NVIDIA)
+    return Metric(name, extent, unit, "", kind, role, absent=_NO_LIMIT if is_nvml else "", is_guess=True)
 
 
 def _extent_of(said: frozenset[str]) -> Extent:

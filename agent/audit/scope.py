@@ -193,6 +193,8 @@ _HOURS: Final = frozenset((24.0, 168.0, 720.0, 730.0, 744.0, 8760.0))
 #: Factors that turn one unit into another, and so are no limits.
 _CONVERSIONS: Final = frozenset((1e3, 1e6, 1e9, 60.0, 3600.0, 3.6e6, 3.6e9, 86_400.0, 1000.0 * 3600))
 
+_PERCENT: Final = 100.0
+
 _NUMBER: Final = Value(Dimension.RATIO, factor=None)
 
 
@@ -469,7 +471,7 @@ class _Walk:
     def _over(self, left: Value, right: Value) -> Value:
         if right.number is not None:
             if left.is_power and right.number and right.number not in _CONVERSIONS and right.number >= 1:
-                self.acts.append(Act(Deed.SHARE, left, right, "/"))
+                self.acts.append(Act(Deed.SHARE, _without_percent(left), right, "/"))
             return self._scaled(left, 1 / right.number) if right.number else left
         if left.is_power and right.is_power:
             if right.is_limit and not left.is_limit:
@@ -638,6 +640,13 @@ def _span(value: Value, labels: tuple[str, ...], *, is_by: bool) -> Span:
         return value.span
     hosts = bool(set(labels) & HOST_LABELS)
     return Span.ONE if value.is_one_host or hosts is is_by else Span.MANY
+
+
+def _without_percent(value: Value) -> Value:
+    """Return a value before it was multiplied with 100, for a share in percent."""
+    if value.factor is None or _PERCENT not in value.scaled:
+        return value
+    return replace(value, factor=value.factor / _PERCENT)
 
 
 def _is_named_counter(value: Value) -> bool:
