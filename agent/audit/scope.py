@@ -207,10 +207,17 @@ class Scopes:
         for record in records:
             self._records.setdefault(record.title, []).append(record)
         self._recorded: dict[int, Value] = {}
+        self._judged: dict[tuple[str, tuple[tuple[str, str], ...]], Judged] = {}
         self._resolving: set[int] = set()
 
     def judge(self, text: str, variables: Mapping[str, str] | None = None) -> Judged:
         """Return what an expression measures; raise `ExpressionError` where it cannot be read."""
+        key = text, tuple(sorted((variables or {}).items()))
+        if key not in self._judged:  # dashboards are copied, and their expressions with them
+            self._judged[key] = self._judge(text, variables)
+        return self._judged[key]
+
+    def _judge(self, text: str, variables: Mapping[str, str] | None) -> Judged:
         expression = read(text, variables)
         walk = _Walk(self)
         try:

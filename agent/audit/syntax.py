@@ -7,8 +7,10 @@ brackets, and aliases within aliases would grow without end where somebody walks
 import json
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import yaml
@@ -124,40 +126,55 @@ def parse_json(text: str) -> Parsed:
         raise MalformedError("is nested too deeply") from None
     except ValueError as error:
         raise MalformedError(f"no JSON: {error}") from None
-    return Parsed(root, lambda at: _json_line(text, at))
+    return Parsed(root, _JsonLines(text))
 
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no number")
 
 
-def _json_line(text: str, at: At) -> int | None:
-    """Return the line of a value, found by going through the text once more: only findings ask."""
-    value_at = json.JSONDecoder().raw_decode
-    position = _skip(text, 0)
-    for step in at:
-        found = None
+class _JsonLines:
+    """The lines of a JSON text's values, found by going through it once more: only findings ask."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._value_at = json.JSONDecoder().raw_decode
+        #: By where a mapping or list begins: where its values do.
+        self._values: dict[int, dict[str | int, int]] = {}
+
+    def __call__(self, at: At) -> int | None:
+        """Return the line of a value, from 1; None where there is none."""
+        position = _skip(self._text, 0)
+        for step in at:
+            if position not in self._values:
+                self._values[position] = dict(self._within(position))
+            found = self._values[position].get(step)
+            if found is None:
+                return None
+            position = found
+        return bisect_left(self._breaks, position) + 1
+
+    @cached_property
+    def _breaks(self) -> list[int]:
+        return [match.start() for match in re.finditer("\n", self._text)]
+
+    def _within(self, position: int) -> Iterator[tuple[str | int, int]]:
+        """Yield the keys or indices of a mapping or list, and where the values stand; of one key, the last counts."""
+        text = self._text
         if text[position] not in "{[":
-            return None
+            return
         is_object, position = text[position] == "{", _skip(text, position + 1)
         index = 0
         while text[position] not in "}]":
             key: str | int = index
             if is_object:
-                key, position = value_at(text, position)
+                key, position = self._value_at(text, position)
                 position = _skip(text, _skip(text, position) + 1)
-            if key == step:
-                found = position  # and the last one counts, where it stands twice
-                if not is_object:
-                    break
-            position = _skip(text, value_at(text, position)[1])
+            yield key, position
+            position = _skip(text, self._value_at(text, position)[1])
             if text[position] == ",":
                 position = _skip(text, position + 1)
             index += 1
-        if found is None:
-            return None
-        position = found
-    return text.count("\n", 0, position) + 1
 
 
 def _skip(text: str, position: int) -> int:
