@@ -535,6 +535,11 @@ def _is_switch(left: Value, right: Value) -> bool:
     return left.extents != right.extents or guessed[0] != guessed[1]
 
 
+#: A pattern that is no danger to a matcher that goes back: nothing repeated that repeats.
+_PLAIN_PATTERN: Final = re.compile(r"(?:[\w:|]|\.[*+]?|\((?!\?)|\)(?![*+?{]))+")
+_MAX_REPEATS: Final = 4
+
+
 def _names(matchers: Sequence[tuple[MatchOp, str, str]]) -> list[str]:
     """Return the metrics that a matcher of ``__name__`` selects, as far as they are known."""
     for op, name, value in matchers:
@@ -545,6 +550,8 @@ def _names(matchers: Sequence[tuple[MatchOp, str, str]]) -> list[str]:
         if op == MatchOp.Re:
             if re.fullmatch(r"\(?[\w:|]+\)?", value):
                 return [one for one in value.strip("()").split("|") if one]
+            if not _PLAIN_PATTERN.fullmatch(value) or len(re.findall(r"[*+]", value)) > _MAX_REPEATS:
+                return []
             try:
                 pattern = re.compile(value)
             except re.error:
