@@ -1,6 +1,7 @@
 """What a real Prometheus says of its rules is what we read in their file."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,35 @@ def test_rules_of_a_server(rig: Callable[[str], str], tmp_path: Path, monkeypatc
         (one.shape, one.where, one.title, one.queries[0].expr, one.description, one.context, one.labels)
         for one in of_server.claims
     ]
+
+
+_HEAD = "groups:\n- name: g\n  rules:\n"
+
+
+@pytest.mark.parametrize(
+    ("rules", "is_good"),
+    [
+        ("groups:\n", True),
+        ("groups: [{name: a}]\n", True),
+        ('{"groups": [{"name": "a", "rules": [{"alert": "A", "expr": "up"}]}]}', True),
+        ("\ufeff" + _HEAD + "  - {alert: yes, expr: 1, labels: {a: 1, b: true}}\n", True),
+        (_HEAD + "  - &x {alert: A, expr: up}\n  - <<: *x\n    alert: B\n  - *x\n", True),
+        (_HEAD.replace("\n", "\r\n") + "  - {alert: A, expr: up}\r\n", True),
+        ("groups: {a: b}\n", False),
+        (_HEAD + "  - {alert: A, alert: B, expr: up}\n", False),
+        (_HEAD + "  - {alert: A, record: b, expr: up}\n", False),
+        (_HEAD + "  - {alert: A}\n", False),
+        (_HEAD + "  - {expr: up}\n", False),
+        (_HEAD + "\t- {alert: A, expr: up}\n", False),
+    ],
+)
+def test_what_is_a_rule_file(rig: Callable[[str], str], tmp_path: Path, rules: str, is_good: bool) -> None:
+    """What promtool takes is read without a fault, and what it cannot read is told."""
+    path = tmp_path / "rules.yml"
+    path.write_text(rules, newline="")
+    checked = subprocess.run([rig("PROMTOOL"), "check", "rules", path], capture_output=True, check=False)
+
+    assert (is_good, is_good) == (checked.returncode == 0, all(isinstance(one, Document) for one in read([str(path)])))
 
 
 def test_types_of_a_server(rig: Callable[[str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
