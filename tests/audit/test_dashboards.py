@@ -258,6 +258,7 @@ def test_other_data_sources(tmp_path: Path) -> None:
         {"datasource": {"type": "datasource", "uid": "-- Dashboard --"}, "panelId": 2},
         {"datasource": {"type": "prometheus"}, "expr": ""},
         {"expr": "i"},
+        {"datasource": "Logs", "expr": '{app="x"} |= "j"'},
     ]
     inputs = [
         {"name": "DS_LOGS", "type": "datasource", "pluginId": "loki"},
@@ -276,6 +277,7 @@ def test_other_data_sources(tmp_path: Path) -> None:
         "SELECT g": "sql",
         "graphite.h": "graphite",
         "i": None,
+        '{app="x"} |= "j"': "loki",
     } == {query.expr: query.foreign for query in claim.queries}
 
 
