@@ -714,7 +714,20 @@ def _begins(path: Path) -> bytes:
 @commands.command()
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--prometheus", "prometheus", multiple=True, metavar="URL", help="The rules of a live Prometheus.")
-@click.option("--grafana", multiple=True, metavar="URL", help="The dashboards of a live Grafana.")
+@click.option("--grafana", multiple=True, metavar="URL", help="The dashboards and alerts of a live Grafana.")
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The token of these servers; SPARK_AGENT_AUDIT_TOKEN holds one as well.",
+)
+@click.option("--user", metavar="NAME", help="Ask them as this user, with the password that --token-file holds.")
+@click.option(
+    "--ca-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Trust these authorities, not those of this machine.",
+)
 @click.option(
     "--target",
     "machines",
@@ -762,6 +775,9 @@ def audit(
     paths: tuple[str, ...],
     prometheus: tuple[str, ...],
     grafana: tuple[str, ...],
+    token_file: Path | None,
+    user: str | None,
+    ca_file: Path | None,
     machines: str,
     sparks: int,
     metrics: Path | None,
@@ -781,8 +797,8 @@ def audit(
     if find_spec("promql_parser") is None:
         raise ConfigError("an audit needs the package promql-parser, which is not installed here; pip has it")
     from spark_agent.agent.audit import audit as auditing
+    from spark_agent.agent.audit import files, servers
     from spark_agent.agent.audit.catalogue import Catalogue
-    from spark_agent.agent.audit.files import read
     from spark_agent.agent.audit.rules import Target as Machines
     from spark_agent.exporters.audit_report import Format, tell
 
@@ -790,18 +806,37 @@ def audit(
     if not (paths or prometheus or grafana):
         raise click.UsageError("nothing to audit: name files, folders, --prometheus URL or --grafana URL")
     meant = Machines(machines)
-    catalogue = Catalogue(_own_metrics(metrics), is_gb10=meant is Machines.GB10)
+    read = [*files.read(paths)]
+    types: dict[str, str] = {}
     try:
+        access = servers.Access(**_credential(token_file, user), ca_file=ca_file)
+        for url in prometheus:
+            rules, said = servers.read_prometheus(url, access)
+            read += rules
+            types |= said
+        for url in grafana:
+            read += servers.read_grafana(url, access)
+        catalogue = Catalogue(_own_metrics(metrics), is_gb10=meant is Machines.GB10, types=types)
         known = auditing.read_baseline(baseline) if baseline else ()
-        found = auditing.audit(read(paths), catalogue, meant, machines=sparks, baseline=known)
+        found = auditing.audit(read, catalogue, meant, machines=sparks, baseline=known)
         if write_baseline:
             auditing.write_baseline(write_baseline, found)
-    except auditing.BaselineError as error:
+    except (auditing.BaselineError, servers.ServerError) as error:
         raise ConfigError(str(error)) from error
     click.echo(tell(found, Format(output)).encode(), nl=False)
     if found.errors:
         return UNKNOWN
     return {"error": 2, "warning": 1}.get(found.worst or "", 0)
+
+
+def _credential(file: Path | None, user: str | None) -> dict[str, str]:
+    """Return the token, or user and password, that servers are asked with; flags would show them to everybody."""
+    from spark_agent.agent.audit.servers import secret_in
+
+    secret = secret_in(file) if file else os.environ.get("SPARK_AGENT_AUDIT_TOKEN", "")
+    if user and not secret:
+        raise click.UsageError("--user takes a password: --token-file names its file")
+    return {"user": user, "password": secret} if user else {"token": secret}
 
 
 def _own_metrics(path: Path | None) -> "list[Metric]":

@@ -434,7 +434,7 @@ def guess(name: str) -> Metric | None:
         return None  # a single letter is a unit only beside a word that says of what
     if said & _NO_POWER:
         return None
-    kind = Kind.COUNTER if unit.dimension is Dimension.ENERGY and words[-1] == "total" else Kind.GAUGE
+    kind = Kind.COUNTER if words[-1] == "total" else Kind.GAUGE
     role = Role.LIMIT if said & _LIMIT else Role.READING
     extent = _extent_of(said)
     # Whoever exports a limit of NVIDIA's GPUs has it from NVML.
@@ -461,11 +461,17 @@ def _extent_of(said: frozenset[str]) -> Extent:
 
 
 class Catalogue:
-    """The rows, with a user's own before them, for one target."""
+    """The rows, with a user's own before them, for one target.
 
-    def __init__(self, own: Iterable[Metric] = (), *, is_gb10: bool = True) -> None:
+    ``types`` is what a Prometheus says of its metrics (``counter``, ``gauge``); it counts where there is no row.
+    """
+
+    def __init__(
+        self, own: Iterable[Metric] = (), *, is_gb10: bool = True, types: Mapping[str, str] | None = None
+    ) -> None:
         self._own = {metric.name: metric for metric in own}
         self._is_gb10 = is_gb10
+        self._types = types or {}
 
     def find(self, name: str) -> Metric | None:
         """Return what is known of a metric, by row, by the row that its name ends with, or by what the name says."""
@@ -474,6 +480,8 @@ class Catalogue:
             found = rows().get(prefixed[0])
         if found is None:
             found = guess(name)
+            if found is not None and self._types.get(name) in tuple(Kind):
+                found = replace(found, kind=Kind(self._types[name]))
         if found is not None and self._is_gb10 and found.on_gb10:
             return replace(found, extent=found.on_gb10)
         return found

@@ -677,7 +677,8 @@ def gauge_counter(case: Case) -> Iterator[Remark]:
     for query, judged in case.judged:
         shown = query.unit or case.claim.unit or ""
         dimension, _ = _GRAFANA_UNITS.get(shown, (None, 0.0))
-        if judged.value.is_counter and judged.value.is_power and dimension is Dimension.POWER:
+        is_energy = judged.value.dimension is Dimension.ENERGY and _is_reading(judged.value)
+        if judged.value.is_counter and is_energy and dimension is Dimension.POWER:
             names = sorted(source.metric.name for source in judged.value.sources if source.metric.kind is Kind.COUNTER)
             name = names[0] if names else "it"
             yield Remark(

@@ -364,7 +364,7 @@ class _Walk:
         value = next((argument for argument in arguments if argument.sources or argument.number is None), None)
         if value is None:
             value = arguments[0] if arguments else Value(Dimension.OTHER)
-        if name in _OF_COUNTERS and value.dimension is Dimension.POWER and not _is_named_counter(value):
+        if name in _OF_COUNTERS and value.dimension is Dimension.POWER and not value.is_counter:
             self.acts.append(Act(Deed.RATED, value, op=name))
             return replace(value, factor=None)
         if name in _RATES:
@@ -661,11 +661,6 @@ def _without_percent(value: Value) -> Value:
     if value.factor is None or _PERCENT not in value.scaled:
         return value
     return replace(value, factor=value.factor / _PERCENT)
-
-
-def _is_named_counter(value: Value) -> bool:
-    """Return whether a power comes from something whose name says that it only goes up."""
-    return any(source.metric.is_guess and source.metric.name.endswith("_total") for source in value.sources)
 
 
 def _is_share(value: Value) -> bool:
