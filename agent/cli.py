@@ -741,7 +741,7 @@ def _begins(path: Path) -> bytes:
     type=click.IntRange(1),
     default=2,
     show_default=True,
-    help="How many machines a sum spans that does not say; two is what NVIDIA links without a switch.",
+    help="How many machines a sum spans that does not say; two is the cluster that NVIDIA specifies.",
 )
 @click.option(
     "--metrics",

@@ -241,6 +241,9 @@ def _own() -> Iterable[Metric]:
     yield Metric("gb10_soc_average_power_watts", Extent.SOC, W, "spark-agent")
     yield Metric("gb10_system_average_power_watts", Extent.SYSTEM, W, "spark-agent")
     yield Metric("gb10_power_unmeasured_watts", Extent.REST, W, "spark-agent")
+    # Of several scopes, and never a draw.
+    for name in ("gb10_power_headroom_watts", "gb10_system_power_estimate_miss_watts"):
+        yield Metric(name, Extent.UNKNOWN, W, "spark-agent")
     limits = {"adapter": Extent.DC_INPUT, "soc_tdp": Extent.SOC, "pl1": Extent.SOC, "pl2": Extent.SOC}
     limits |= {"syspl1": Extent.SYSTEM, "syspl2": Extent.SYSTEM, "rest": Extent.REST, "gpu": Extent.GPU}
     for name in ("gb10_power_limit_watts", "gb10_power_limit_ceiling_watts", "gb10_power_limit_floor_watts"):
@@ -396,7 +399,8 @@ _NO_POWER: Final = frozenset(
     ("state", "status", "violation", "violations", "throttle", "throttled", "throttling", "profile", "factor", "info",
      "cycle", "cycles", "temp", "temperature", "celsius", "errors", "count", "reasons", "mode", "saving", "ratio",
      "percent", "percentage", "utilization", "cost", "price", "usd", "eur", "tokens", "per", "requests", "bytes",
-     "seconds", "hours", "carbon", "co2", "emissions", "supply", "management", "efficiency", "on", "off", "enabled")
+     "seconds", "hours", "carbon", "co2", "emissions", "supply", "management", "efficiency", "on", "off", "enabled",
+     "verdict", "source")
 )  # fmt: skip
 _POWERS: Final = {
     "w": W, "watt": W, "watts": W, "mw": MILLIWATT, "milliwatt": MILLIWATT, "milliwatts": MILLIWATT,

@@ -112,11 +112,11 @@ class Case:
 
 
 def check(case: Case) -> Iterator[Remark]:
-    """Yield what is wrong with a claim, each rule at most once for a query and a reason."""
+    """Yield what is wrong with a claim, each rule at most once for a query."""
     seen = set()
     for rule in _CHECKS:
         for remark in rule(case):
-            key = (remark.rule, remark.query.at, remark.message)
+            key = remark.rule, remark.query.at
             if key not in seen:
                 seen.add(key)
                 yield remark

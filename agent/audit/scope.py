@@ -21,6 +21,7 @@ from promql_parser import (
     MatrixSelector,
     NumberLiteral,
     ParenExpr,
+    StringLiteral,
     SubqueryExpr,
     UnaryExpr,
     VectorSelector,
@@ -95,6 +96,8 @@ class Value:
     scaled: tuple[float, ...] = ()
     #: Labels that an aggregation kept.
     by: tuple[str, ...] = ()
+    #: Labels with a value that the expression itself gives: what tells one side of an ``or`` from the other.
+    marks: frozenset[tuple[str, str]] = frozenset()
     #: Whether a metric or a label says that it is about Sparks.
     is_spark: bool = False
 
@@ -375,6 +378,8 @@ class _Walk:
         if name == "sum_over_time":
             energy = Dimension.ENERGY if value.dimension is Dimension.POWER else value.dimension
             return replace(value, dimension=energy, factor=None)
+        if name == "label_replace" and (mark := _mark(node.args)):
+            return replace(value, marks=value.marks | {mark})
         if name in _KEEPING:
             if name == "avg_over_time" and value.dimension is Dimension.POWER:
                 return replace(value, window=_seconds(node.args[0]))
@@ -436,7 +441,12 @@ class _Walk:
         if left.is_power and right.is_power:
             if _is_switch(left, right):
                 self.acts.append(Act(Deed.SWITCHED, left, right))
-            return replace(left, sources=left.sources | right.sources, is_open=left.is_open or right.is_open)
+            return replace(
+                left,
+                sources=left.sources | right.sources,
+                is_open=left.is_open or right.is_open,
+                marks=left.marks | right.marks,
+            )
         return left if left.number is None else right
 
     def _compare(self, op: str, left: Value, right: Value, *, is_bool: bool) -> Value:
@@ -527,9 +537,17 @@ class _Walk:
         return Value(dimension, frozenset(), left.factor, is_open=True)
 
 
+def _mark(arguments: Sequence[Any]) -> tuple[str, str] | None:
+    """Return the label and the text that ``label_replace`` gives to all series; None where it takes one's own."""
+    texts = [argument.val for argument in arguments[1:] if isinstance(argument, StringLiteral)]
+    return (texts[0], texts[1]) if len(texts) > 1 and texts[1] and "$" not in texts[1] else None
+
+
 def _is_switch(left: Value, right: Value) -> bool:
     """Return whether two values that stand in for each other cover, or are, different things."""
     if not left.extents or not right.extents or (left.extents | right.extents) & {Extent.UNKNOWN, Extent.MIXED}:
+        return False
+    if left.marks and right.marks and not left.marks & right.marks:
         return False
     guessed = [{source.metric.is_estimate for source in value.sources} for value in (left, right)]
     return left.extents != right.extents or guessed[0] != guessed[1]
