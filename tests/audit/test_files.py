@@ -149,7 +149,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
         "loop.yml": "is a link that leads back to itself",
         "none.yml": "No such file or directory",
         "zero": "is no regular file",
-        "a\ufffdb": "embedded null byte",
+        "a\ufffdb": "is no name that a file may have",
     } == {Path(name).name: why for name, why in told.items()}
 
 
