@@ -8,6 +8,7 @@ credential reaches the server that was named, and no other.
 import base64
 import http.client
 import json
+import os
 import re
 import socket
 import ssl
@@ -62,7 +63,7 @@ class Access:
                 raise ServerError("the token has other than printable ASCII in it")
             return {"Authorization": f"Bearer {self.token}"}
         if self.user:
-            pair = f"{self.user}:{self.password}".encode()
+            pair = os.fsencode(f"{self.user}:{self.password}")  # an argument may be of any bytes
             return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
         return {}
 
