@@ -85,7 +85,7 @@ class _Reading:
         if dashboards.is_dashboard(value):
             return dashboards.claims(value, at, folder)
         if dashboards.is_library_panel(value):
-            return dashboards.library_claims(value, at)
+            return dashboards.claims_of_library_panel(value, at)
         if rule_files.are_groups(value, is_whole=self._is_whole(at)):
             return rule_files.claims(value, at)
         if is_alert(value):

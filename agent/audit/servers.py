@@ -8,6 +8,7 @@ credential reaches the server that was named, and no other.
 import base64
 import http.client
 import json
+import os
 import re
 import socket
 import ssl
@@ -57,9 +58,12 @@ class Access:
     def header(self) -> dict[str, str]:
         """Return the header that says who asks."""
         if self.token:
-            return {"Authorization": f"Bearer {_secret(self.token)}"}
+            if not self.token.isascii() or not self.token.isprintable():
+                # http.client would print the header that it does not take.
+                raise ServerError("the token has other than printable ASCII in it")
+            return {"Authorization": f"Bearer {self.token}"}
         if self.user:
-            pair = f"{self.user}:{self.password}".encode()
+            pair = os.fsencode(f"{self.user}:{self.password}")  # an argument may be of any bytes
             return {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
         return {}
 
@@ -71,17 +75,11 @@ def secret_in(path: Path) -> str:
             content = file.read(MAX_SECRET_BYTES)
     except OSError as error:
         raise ServerError(f"{path}: {error.strerror}") from None
-    try:
-        return _secret(content.decode().strip())
-    except (ServerError, UnicodeDecodeError):
-        raise ServerError(f"{path}: holds no token or password on one line") from None
-
-
-def _secret(text: str) -> str:
-    # http.client would print a header that it does not take.
-    if not text or not text.isascii() or not text.isprintable():
-        raise ServerError("the token is empty, or has other than printable ASCII in it")
-    return text
+    secret = content.decode(errors="replace").strip()
+    # What is no UTF-8 was read as this, which nobody has in a password.
+    if not secret or not secret.isprintable() or "\ufffd" in secret:
+        raise ServerError(f"{path}: holds no token or password on one line")
+    return secret
 
 
 def read_prometheus(url: str, access: Access) -> tuple[list[Document | Unreadable], dict[str, str]]:

@@ -321,8 +321,11 @@ def test_variables_with_one_value(tmp_path: Path) -> None:
 
 
 def test_a_repeated_panel(tmp_path: Path) -> None:
-    """One for each value of a variable: the place says so."""
+    """One for each value of a variable, alone or with its row: the place says so."""
+    (below,) = _claims(tmp_path, _dashboard({"type": "row", "title": "Box", "repeat": "node"}, _panel()))
+
     assert 'dashboard "Power" › panel "Draw" (7, for each $host)' == _claim(tmp_path, repeat="host").where
+    assert 'dashboard "Power" › row "Box" › panel "Draw" (7, for each $node)' == below.where
 
 
 def test_an_alert_in_a_panel(tmp_path: Path) -> None:

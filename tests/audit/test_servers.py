@@ -390,7 +390,10 @@ def test_secrets(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     (tmp_path / "bytes").write_bytes(b"\xff")
 
+    (tmp_path / "password").write_text("Käse und Brot\n")
+
     assert TOKEN == secret_in(tmp_path / "good")
+    assert "Käse und Brot" == secret_in(tmp_path / "password")
     for name in ("bad", "empty", "bytes"):
         with pytest.raises(ServerError, match=f"/{name}: holds no token or password on one line"):
             secret_in(tmp_path / name)
@@ -398,7 +401,7 @@ def test_secrets(tmp_path: Path) -> None:
         secret_in(tmp_path / "none")
     (unreadable,) = read_grafana("http://localhost", Access(token=f"{TOKEN}\r\nX: y"))
     assert isinstance(unreadable, Unreadable)
-    assert "the token is empty, or has other than printable ASCII in it" == unreadable.message
+    assert "the token has other than printable ASCII in it" == unreadable.message
     assert TOKEN not in repr(Access(token=TOKEN, password=TOKEN))
 
 
