@@ -23,6 +23,7 @@ from spark_agent.agent import BEAT_SECONDS, __version__
 
 if TYPE_CHECKING:
     from spark_agent.agent.audit.catalogue import Metric
+    from spark_agent.agent.audit.servers import Access
     from spark_agent.agent.blackbox import Recording
     from spark_agent.agent.budget import Limit
     from spark_agent.agent.calibration import Calibration
@@ -716,12 +717,18 @@ def _begins(path: Path) -> bytes:
 @click.option("--prometheus", "prometheus", multiple=True, metavar="URL", help="The rules of a live Prometheus.")
 @click.option("--grafana", multiple=True, metavar="URL", help="The dashboards and alerts of a live Grafana.")
 @click.option(
-    "--token-file",
+    "--prometheus-token-file",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="The token of these servers; SPARK_AGENT_AUDIT_TOKEN holds one as well.",
+    help="Its token, or its user's password; SPARK_AGENT_PROMETHEUS_TOKEN as well.",
 )
-@click.option("--user", metavar="NAME", help="Ask them as this user, with the password that --token-file holds.")
+@click.option("--prometheus-user", metavar="NAME", help="Ask it as this user, and not with a token.")
+@click.option(
+    "--grafana-token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Its token; SPARK_AGENT_GRAFANA_TOKEN as well.",
+)
 @click.option(
     "--ca-file",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -775,8 +782,9 @@ def audit(
     paths: tuple[str, ...],
     prometheus: tuple[str, ...],
     grafana: tuple[str, ...],
-    token_file: Path | None,
-    user: str | None,
+    prometheus_token_file: Path | None,
+    prometheus_user: str | None,
+    grafana_token_file: Path | None,
     ca_file: Path | None,
     machines: str,
     sparks: int,
@@ -809,13 +817,16 @@ def audit(
     read = [*files.read(paths)]
     types: dict[str, str] = {}
     try:
-        access = servers.Access(**_credential(token_file, user), ca_file=ca_file)
-        for url in prometheus:
-            rules, said = servers.read_prometheus(url, access)
-            read += rules
-            types |= said
-        for url in grafana:
-            read += servers.read_grafana(url, access)
+        if prometheus:
+            access = _access("prometheus", prometheus, prometheus_token_file, prometheus_user, ca_file)
+            for url in prometheus:
+                rules, said = servers.read_prometheus(url, access)
+                read += rules
+                types |= said
+        if grafana:
+            access = _access("grafana", grafana, grafana_token_file, None, ca_file)
+            for url in grafana:
+                read += servers.read_grafana(url, access)
         catalogue = Catalogue(_own_metrics(metrics), is_gb10=meant is Machines.GB10, types=types)
         known = auditing.read_baseline(baseline) if baseline else ()
         found = auditing.audit(read, catalogue, meant, machines=sparks, baseline=known)
@@ -829,14 +840,17 @@ def audit(
     return {"error": 2, "warning": 1}.get(found.worst or "", 0)
 
 
-def _credential(file: Path | None, user: str | None) -> dict[str, str]:
-    """Return the token, or user and password, that servers are asked with; flags would show them to everybody."""
-    from spark_agent.agent.audit.servers import secret_in
+def _access(kind: str, urls: tuple[str, ...], file: Path | None, user: str | None, ca_file: Path | None) -> "Access":
+    """Return how servers of a kind are asked. No flag takes a secret: everybody sees the flags of a process."""
+    from spark_agent.agent.audit.servers import Access, secret_in
 
-    secret = secret_in(file) if file else os.environ.get("SPARK_AGENT_AUDIT_TOKEN", "")
+    secret = secret_in(file) if file else os.environ.get(f"SPARK_AGENT_{kind.upper()}_TOKEN", "")
     if user and not secret:
-        raise click.UsageError("--user takes a password: --token-file names its file")
-    return {"user": user, "password": secret} if user else {"token": secret}
+        raise click.UsageError(f"--{kind}-user takes a password: --{kind}-token-file names its file")
+    for url in urls:
+        if secret and url.startswith("http:") and not re.match(r"http://(localhost|127\.|\[::1\])", url):
+            _complain(f"{kind}: the secret goes to {url.split('//')[-1].split('/')[0]} without encryption")
+    return Access(user=user, password=secret, ca_file=ca_file) if user else Access(token=secret, ca_file=ca_file)
 
 
 def _own_metrics(path: Path | None) -> "list[Metric]":

@@ -83,17 +83,19 @@ def secret_in(path: Path) -> str:
 
 
 def read_prometheus(url: str, access: Access) -> tuple[list[Document | Unreadable], dict[str, str]]:
-    """Return the rules that a Prometheus evaluates, one document for each of its files; and its metrics' types."""
-    read: list[Document | Unreadable] = []
-    types: dict[str, str] = {}
-    name = _shown(url)
+    """Return the rules that a Prometheus evaluates, one document for each of its files; and its metrics' types.
+
+    Types are a help and no more: those that speak its API without metadata (Mimir, Thanos) have none.
+    """
     try:
         server = _Server(url, access)
-        read += _rules(server)
-        types = _types(server)
+        read = [*_rules(server)]
     except ServerError as error:
-        read.append(Unreadable(name, str(error)))
-    return read, types
+        return [Unreadable(_shown(url), str(error))], {}
+    try:
+        return read, _types(server)
+    except ServerError:
+        return read, {}
 
 
 def read_grafana(url: str, access: Access) -> Iterator[Document | Unreadable]:
