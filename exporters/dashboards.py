@@ -104,6 +104,8 @@ _SCOPES: Final = {
     )
 }
 
+#: Scopes that have a verdict, and what a person calls them.
+VERDICT_SCOPES: Final = {"system": "system", "soc": "SoC", "gpu": "GPU"}
 #: The colour of a verdict, at the end of a legend.
 STANDING_COLORS: Final = {
     Standing.WITHIN: "green",
@@ -201,10 +203,6 @@ def _column(of: Expression, *labels: str) -> Query:
     return Query(gathered("max", of, *TARGET, *labels), "")
 
 
-def _verdicts(of: Metrics) -> Expression:
-    return of("gb10_power_verdict").holds("== 1")
-
-
 def _verdict_styles() -> tuple[Style, ...]:
     return tuple(Style(f"/{standing}$/", _fixed(color)) for standing, color in STANDING_COLORS.items())
 
@@ -214,8 +212,11 @@ _VERDICT: Final = Panel(
     "Verdict, by scope of power",
     "Where the power of system, SoC and GPU stands against the limits of the same scope. unmeasured: nothing is wrong, "
     "there is no reading. at_limit is normal for a SoC under matrix products.",
-    (Query(_verdicts(one), "{{scope}}: {{gb10_power_verdict}}"),),
-    width=9,
+    tuple(
+        Query(one("gb10_power_verdict", scope=scope).holds("== 1"), f"{name}: {{{{gb10_power_verdict}}}}")
+        for scope, name in VERDICT_SCOPES.items()
+    ),
+    width=10,
     height=4,
     absent="not told",
     text=Text.NAME,
@@ -268,6 +269,7 @@ _SOURCES: Final = Panel(
                 "custom.cellOptions": {"type": "color-text"},
             },
         ),
+        Style("/^(scope|how known|driver)$/", {"custom.width": 120}),
     ),
 )
 
@@ -306,9 +308,8 @@ _AT_LIMIT: Final = Panel(
     Kind.CURVES,
     "Share of time at a limit, of the scopes that are measured",
     "Time at 98 % of a limit or above. pl1 and pl2 bind the SoC, syspl1 and syspl2 the system, adapter what enters "
-    "the board.",
+    "the board. The count is kept every 10 s, so over a short time the share swings about its mean.",
     (Query(rate(one("gb10_power_limit_seconds_total")), "{{limit}}"),),
-    most=1.0,
 )
 
 _HEADROOM_CURVE: Final = Panel(
@@ -317,7 +318,6 @@ _HEADROOM_CURVE: Final = Panel(
     "Below 0 beyond the limit. A gap is time in which it was withheld.",
     (Query(one("gb10_power_headroom_watts"), "{{budget}} binds"),),
     absent="withheld",
-    least=None,
 )
 
 _TWO_READINGS: Final = Panel(
@@ -365,11 +365,8 @@ _ORIGIN: Final = Panel(
     Kind.STAT,
     "Machine",
     "live: this is a machine's own. recorded: a replay. synthetic: somebody made it up.",
-    (
-        Query(one("spark_agent_machine_info"), "{{origin}}"),
-        Query(one("gb10_platform_info"), "{{product}}"),
-    ),
-    width=5,
+    (Query(one("spark_agent_machine_info"), "{{origin}}"),),
+    width=4,
     height=4,
     absent="not told",
     text=Text.NAME,
@@ -542,14 +539,14 @@ def _cpu_and_memory() -> Iterator[Panel]:
 def _devices() -> Iterator[Panel]:
     yield Panel(
         Kind.STAT,
-        "SSD: state, and its PCIe link",
+        "SSD: state and PCIe link",
         "State of the NVMe controller; live is well.",
         (
             Query(one("gb10_nvme_state"), "{{device}}: {{gb10_nvme_state}}"),
             Query(one("gb10_nvme_pcie_link"), "{{device}}: {{gb10_nvme_pcie_link}}"),
         ),
-        width=6,
-        height=5,
+        width=12,
+        height=4,
         absent="not read",
         text=Text.NAME,
         styles=(Style("/: live$/", _fixed("green")), Style("/: (?:dead|deleting)$/", _fixed("red"))),
@@ -559,8 +556,8 @@ def _devices() -> Iterator[Panel]:
         "ConnectX-7: is it there?",
         "asleep: off the bus to save power, which a cable ends; no fault.",
         (Query(one("gb10_connectx7_state"), "{{gb10_connectx7_state}}"),),
-        width=4,
-        height=5,
+        width=6,
+        height=4,
         absent="not read",
         text=Text.NAME,
         styles=(Style("/^present$/", _fixed("green")), Style("/^incomplete$/", _fixed("red"))),
@@ -570,20 +567,9 @@ def _devices() -> Iterator[Panel]:
         "Cages with a link",
         "QSFP cages of the ConnectX-7 with a link, through either twin.",
         (Query(one("gb10_connectx7_cages_up"), "cages"),),
-        width=4,
-        height=5,
+        width=6,
+        height=4,
         absent="not read",
-    )
-    yield Panel(
-        Kind.STAT,
-        "Links of the network interfaces",
-        "A port without a cable is down, which is normal.",
-        (Query(one("gb10_nic_link"), "{{device}}: {{gb10_nic_link}}"),),
-        width=10,
-        height=5,
-        absent="not read",
-        text=Text.NAME,
-        styles=(Style("/: up$/", _fixed("green")),),
     )
     yield Panel(
         Kind.CURVES,
@@ -617,7 +603,27 @@ def _devices() -> Iterator[Panel]:
             Query(rate(one("gb10_nic_rdma_received_bytes_total")), "{{device}}: received by RDMA"),
             Query(rate(one("gb10_nic_rdma_transmitted_bytes_total")), "{{device}}: sent by RDMA"),
         ),
+        is_crowded=True,
         absent="not read",
+    )
+    yield Panel(
+        Kind.TABLE,
+        "Network: links",
+        "A port without a cable is down, which is normal. Twins are two functions of one ConnectX-7 cage.",
+        (
+            Query(
+                told_by(one("gb10_nic_link"), one("gb10_nic_info"), "kind", "cage", "twin", on=("device",)),
+                "",
+            ),
+        ),
+        absent="not read",
+        columns={
+            "device": "interface",
+            "kind": "kind",
+            "gb10_nic_link": "link",
+            "cage": "cage",
+            "twin": "twin",
+        },
     )
     yield Panel(
         Kind.CURVES,
@@ -625,13 +631,9 @@ def _devices() -> Iterator[Panel]:
         "How many came in each step, by severity; the link repairs correctable ones.",
         (
             Query(
-                gathered("sum", increase(one("gb10_nic_pcie_errors_total"), STEP), "device", "severity"),
-                "{{device}}: {{severity}}",
+                gathered("sum", increase(one("gb10_nic_pcie_errors_total"), STEP), "severity"), "network: {{severity}}"
             ),
-            Query(
-                gathered("sum", increase(one("gb10_nvme_pcie_errors_total"), STEP), "device", "severity"),
-                "{{device}}: {{severity}}",
-            ),
+            Query(gathered("sum", increase(one("gb10_nvme_pcie_errors_total"), STEP), "severity"), "SSD: {{severity}}"),
         ),
         absent="not read",
     )
@@ -648,14 +650,13 @@ def _rest() -> Iterator[Panel]:
                     one("gb10_thermal_temperature_celsius"),
                     one("gb10_thermal_info"),
                     "place",
-                    "type",
                     on=("sensor",),
                 ),
-                "{{place}} ({{type}}, {{sensor}})",
+                "{{place}} {{sensor}}",
             ),
         ),
+        is_crowded=True,
         absent="not read",
-        least=None,
     )
     yield Panel(
         Kind.CURVES,
@@ -672,6 +673,7 @@ def _rest() -> Iterator[Panel]:
             Query(one("spark_agent_sample_age_seconds"), "report"),
             Query(one("spark_agent_collector_sample_age_seconds"), "{{collector}}"),
         ),
+        is_crowded=True,
         absent="not told",
     )
     yield Panel(
@@ -679,6 +681,7 @@ def _rest() -> Iterator[Panel]:
         "Agent: how long its collectors take",
         "By the last visit of each.",
         (Query(one("spark_agent_collector_duration_seconds"), "{{collector}}"),),
+        is_crowded=True,
         absent="not told",
     )
     yield Panel(
@@ -693,7 +696,7 @@ def _rest() -> Iterator[Panel]:
             ),
         ),
         width=8,
-        absent="",
+        absent="none told",
         columns={"collector": "collector", "state": "state", "reason": "reason"},
     )
     yield Panel(
@@ -706,6 +709,7 @@ def _rest() -> Iterator[Panel]:
             Query(increase(one("spark_agent_collector_failures_total"), STEP), "failed: {{collector}}"),
         ),
         width=8,
+        is_crowded=True,
         absent="not told",
     )
     yield Panel(
@@ -719,7 +723,7 @@ def _rest() -> Iterator[Panel]:
             ),
         ),
         width=8,
-        absent="",
+        absent="none told",
         columns={"series": "series", "kind": "kind", "rule": "rule"},
     )
 
@@ -751,7 +755,6 @@ _STACK: Final = Panel(
     width=24,
     height=10,
     is_stacked=True,
-    least=None,
 )
 
 _NESTED: Final = Panel(
@@ -809,7 +812,6 @@ def _watts_rows() -> Iterator[Row]:
                 "never guessed.",
                 (Query(rate(one("gb10_energy_covered_seconds_total")), "{{scope}}"),),
                 absent="not counted",
-                most=1.0,
             ),
             Panel(
                 Kind.CURVES,
@@ -861,17 +863,17 @@ def _fleet_rows() -> Iterator[Row]:
             ),
             Panel(
                 Kind.STAT,
-                "… whose system power is measured",
+                "System measured",
                 "Where a driver for the firmware's power page is installed.",
                 (Query(gathered("count", system.power(many)), "measured"),),
-                width=5,
+                width=4,
                 height=4,
                 absent="none",
                 unit="none",
             ),
             Panel(
                 Kind.STAT,
-                "… whose system power is not",
+                "System not measured",
                 "Their power is in no sum on this page. What they may draw is the estimate's to say, Spark by Spark.",
                 (
                     Query(
@@ -882,23 +884,23 @@ def _fleet_rows() -> Iterator[Row]:
                         "unmeasured",
                     ),
                 ),
-                width=5,
+                width=4,
                 height=4,
                 absent="none",
                 unit="none",
             ),
             Panel(
                 Kind.STAT,
-                "System power of the measured ones, added",
+                "System, measured: sum of those Sparks",
                 f"{system.covers} Different machines exclude each other, so this sum is one; those that are not "
                 "measured are not in it.",
                 (Query(gathered("sum", system.power(many)), "system, measured"),),
-                width=5,
+                width=7,
                 height=4,
             ),
             Panel(
                 Kind.STAT,
-                "Findings of all, by severity",
+                "Findings, by severity",
                 "How many things a person should know.",
                 (Query(gathered("sum", many("gb10_finding"), "severity"), "{{severity}}"),),
                 width=5,
@@ -997,7 +999,6 @@ def _fleet_rows() -> Iterator[Row]:
                 _HEADROOM.description,
                 Query(many("gb10_power_headroom_watts"), "{{instance}}: {{budget}} binds"),
                 absent="withheld",
-                least=None,
             ),
             _each(
                 "Share of time at PL1, the SoC's sustained limit",
@@ -1084,8 +1085,8 @@ _COLOR_TEXT: Final = {"type": "color-text"}
 _FLEET_BAND: Final = Style("/^system, estimated/", _DASHED | {"custom.lineWidth": 1})
 
 
-def _each(title: str, description: str, query: Query, absent: str = "not measured", least: float | None = 0.0) -> Panel:
-    return Panel(Kind.CURVES, title, description, (query,), absent=absent, least=least)
+def _each(title: str, description: str, query: Query, absent: str = "not measured") -> Panel:
+    return Panel(Kind.CURVES, title, description, (query,), absent=absent)
 
 
 _ONE_MACHINE: Final = ("datasource", "job", "instance")

@@ -85,10 +85,11 @@ class Panel:
     height: int = 8
     absent: str = "not measured"
     unit: str | None = None
-    least: float | None = 0.0
     most: float | None = None
     styles: Sequence[Style] = ()
     is_stacked: bool = False
+    #: Whether there are too many series for a legend below.
+    is_crowded: bool = False
     text: Text = Text.VALUE
     #: Columns of a table, in order; others are not shown.
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -135,8 +136,8 @@ def file_name(dashboard: Dashboard) -> str:
     return f"{dashboard.uid}.json"
 
 
-def write(dashboards: Iterable[Dashboard], folder: Path, *, replace: bool) -> list[Path]:
-    """Write dashboards into a folder, each file whole or not at all, and return those that were written.
+def write(dashboards: Iterable[Dashboard], folder: Path, *, replace: bool) -> Iterator[Path]:
+    """Write dashboards into a folder, each file whole or not at all, and yield those that were written.
 
     What is there already and the same is left alone. What is there and differs is a `FileExistsError` before anything
     is written, unless it is to be replaced.
@@ -147,8 +148,13 @@ def write(dashboards: Iterable[Dashboard], folder: Path, *, replace: bool) -> li
         if path.exists() and not replace:
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     for path, content in changed.items():
-        _put(path, content)
-    return list(changed)
+        try:
+            _put(path, content)
+        except OSError as error:
+            # It may name a file that nobody asked for.
+            error.filename = str(path)
+            raise
+        yield path
 
 
 def _holds(path: Path, content: bytes) -> bool:
@@ -157,16 +163,17 @@ def _holds(path: Path, content: bytes) -> bool:
 
 def _put(path: Path, content: bytes) -> None:
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    beside = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             # Grafana runs as a user of its own.
             os.fchmod(file.fileno(), 0o644)
             file.write(content)
-        Path(name).replace(path)
-    except BaseException as error:
-        Path(name).unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            error.filename = str(path)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
         raise
 
 
@@ -239,7 +246,6 @@ def _variable(name: str, label: str, query: str, *, many: bool) -> dict[str, Any
         "type": "query",
         "datasource": _DATASOURCE,
         "query": {"query": query, "refId": f"{name}s"},
-        "definition": query,
         "current": {"text": ["All"], "value": ["$__all"]} if many else {},
         "hide": 0,
         **every,
@@ -312,7 +318,6 @@ def _target(panel: Panel, query: Query, ref: str) -> dict[str, Any]:
 
 
 def _defaults(panel: Panel) -> dict[str, Any]:
-    bounds = {"min": panel.least, "max": panel.most} if panel.kind is Kind.CURVES else {}
     defaults: dict[str, Any] = {
         "unit": panel.unit or grafana_unit(panel.queries[0].expression),
         "noValue": panel.absent,
@@ -322,11 +327,13 @@ def _defaults(panel: Panel) -> dict[str, Any]:
             "steps": [{"value": value, "color": color} for value, color in panel.steps],
         },
         "mappings": [],
-        **{name: bound for name, bound in bounds.items() if bound is not None},
+        **({} if panel.most is None else {"max": panel.most}),
     }
     if panel.kind is Kind.CURVES:
         defaults["custom"] = {
             "drawStyle": "line",
+            # Not a bound: what is below 0 is shown.
+            "axisSoftMin": 0,
             "lineInterpolation": "linear",
             "lineWidth": 1 if panel.is_stacked else 2,
             "fillOpacity": 35 if panel.is_stacked else 0,
@@ -352,6 +359,8 @@ def _override(style: Style) -> dict[str, Any]:
 
 def _stat(panel: Panel) -> dict[str, Any]:
     return {
+        # One size for all values of a panel, and of its neighbours.
+        "text": {"titleSize": 14, "valueSize": 28 if panel.text is Text.VALUE else 20},
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         "textMode": str(panel.text),
         "colorMode": "value",
@@ -362,9 +371,14 @@ def _stat(panel: Panel) -> dict[str, Any]:
     }
 
 
-def _curves(_: Panel) -> dict[str, Any]:
+def _curves(panel: Panel) -> dict[str, Any]:
     return {
-        "legend": {"displayMode": "list", "placement": "bottom", "showLegend": True, "calcs": []},
+        "legend": {
+            "displayMode": "list",
+            "placement": "right" if panel.is_crowded else "bottom",
+            "showLegend": True,
+            "calcs": [],
+        },
         "tooltip": {"mode": "multi", "sort": "desc"},
     }
 

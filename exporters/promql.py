@@ -18,7 +18,7 @@ from spark_agent.exporters.prometheus import DERIVED, Family, Type, plans
 TARGET: Final = ("job", "instance")
 
 #: Told by the audit of what else runs on a machine.
-_AUDIT: Final = (
+AUDIT: Final = (
     Family(
         "spark_agent_misread",
         Type.GAUGE,
@@ -40,7 +40,7 @@ def known() -> Mapping[str, Family]:
     planned = (
         family for plan in plans().values() for family, _ in (*plan.numbers, *plan.infos, *plan.switches, *plan.states)
     )
-    return {family.metric: family for family in chain(_AUDIT, planned, *DERIVED.values())}
+    return {family.metric: family for family in chain(AUDIT, planned, *DERIVED.values())}
 
 
 class Machines(StrEnum):
