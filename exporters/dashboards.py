@@ -162,7 +162,7 @@ def _power_of(scope: Scope, title: str = "", more: tuple[Query, ...] = (), width
     known = _SCOPES[scope]
     return Panel(
         Kind.CURVES,
-        title or f"{known.title}: measured power and the limits of this scope",
+        title or f"{known.title}: measured power, and its limits",
         f"{known.covers} Limits are those in force for this very scope, with who says so.",
         (known.curve(), _limits(one, scope), *more),
         width=width,
@@ -284,9 +284,9 @@ def _joules(of: Metrics) -> Expression:
 
 _ENERGY: Final = Panel(
     Kind.TABLE,
-    "Energy of each scope in the time shown, how it is counted, and what is not covered",
-    "counter: a register, unwrapped; integrated: power over time. Time that is not covered was never guessed: its "
-    "joules are in no count. No scope may be added to another.",
+    "Energy of each scope in the time shown",
+    "How it is counted, and of how much time. counter: a register, unwrapped; integrated: power over time. Time that "
+    "is not covered was never guessed: its joules are in no count. No scope may be added to another.",
     (
         _column(_joules(one), "scope", "method"),
         _column(increase(one("gb10_energy_covered_seconds_total")), "scope"),
@@ -345,7 +345,7 @@ _CPU_POWER: Final = Panel(
 
 _SYSTEM: Final = _power_of(
     Scope.SYSTEM,
-    "System: measured as a line or estimated as a band, and the limits of this scope",
+    "System: measured line or estimated band, and its limits",
     _estimate(one),
 )
 
@@ -399,11 +399,11 @@ def _spark_rows() -> Iterator[Row]:
             _tile(Scope.SYSTEM, 6),
             _ESTIMATE_TILE,
             _tile(Scope.SOC, 6),
-            _tile(Scope.CPU_GPU, 4),
-            _tile(Scope.CPU_PERFORMANCE, 6),
-            _tile(Scope.CPU_EFFICIENCY, 6),
+            _tile(Scope.CPU_GPU, 5),
+            _tile(Scope.CPU_PERFORMANCE, 5),
+            _tile(Scope.CPU_EFFICIENCY, 5),
             _tile(Scope.GPU_RAIL, 4),
-            _tile(Scope.GPU_NVML, 4),
+            _tile(Scope.GPU_NVML, 5),
             _SYSTEM,
             _power_of(Scope.SOC),
             _TWO_READINGS,
@@ -425,7 +425,7 @@ def _power_by_energy(scope: Scope) -> Panel:
     known = _SCOPES[scope]
     return Panel(
         Kind.CURVES,
-        f"{known.title}: mean power by the energy that was counted, beside the power that was read",
+        f"{known.title}: mean power by energy, and power read",
         f"{known.covers} Energy over time is the mean of each step; a reading is of one moment. Where they part, look "
         "at what is not covered.",
         (
@@ -616,7 +616,7 @@ def _devices() -> Iterator[Panel]:
                 "",
             ),
         ),
-        absent="not read",
+        absent="",
         columns={
             "device": "interface",
             "kind": "kind",
@@ -635,6 +635,8 @@ def _devices() -> Iterator[Panel]:
             ),
             Query(gathered("sum", increase(one("gb10_nvme_pcie_errors_total"), STEP), "severity"), "SSD: {{severity}}"),
         ),
+        width=24,
+        height=6,
         absent="not read",
     )
 
@@ -686,7 +688,7 @@ def _rest() -> Iterator[Panel]:
     )
     yield Panel(
         Kind.TABLE,
-        "Agent: collectors that failed or have nothing to read",
+        "Agent: collectors that failed or found nothing",
         "absent: this machine has nothing of the kind, and why; no failure.",
         (
             Query(
@@ -704,17 +706,16 @@ def _rest() -> Iterator[Panel]:
         "Agent: values rejected, looks missed, visits failed",
         "How many in each step. A rejected value was read and could not be believed.",
         (
-            Query(increase(one("spark_agent_samples_rejected_total"), STEP), "rejected: {{quantity}}, {{reason}}"),
+            Query(increase(one("spark_agent_samples_rejected_total"), STEP), "{{quantity}}: {{reason}}"),
             Query(increase(one("spark_agent_beats_missed_total"), STEP), "looks that came late"),
-            Query(increase(one("spark_agent_collector_failures_total"), STEP), "failed: {{collector}}"),
+            Query(gathered("sum", increase(one("spark_agent_collector_failures_total"), STEP)), "visits that failed"),
         ),
         width=8,
-        is_crowded=True,
         absent="not told",
     )
     yield Panel(
         Kind.TABLE,
-        "Misreads of power that were found here",
+        "Misreads of power found here",
         "Series of other exporters, and rules or panels, that take the GPU's power for more than it is.",
         (
             Query(
@@ -766,6 +767,7 @@ _NESTED: Final = Panel(
         _SCOPES[scope].curve()
         for scope in (Scope.DC_INPUT, Scope.SYSTEM, Scope.SOC, Scope.CPU_GPU, Scope.GPU_RAIL, Scope.GPU_NVML)
     ),
+    height=10,
 )
 
 _REST: Final = Panel(
@@ -792,6 +794,7 @@ _SHARES: Final = Panel(
             "GPU by NVML over system",
         ),
     ),
+    height=10,
 )
 
 
@@ -1012,13 +1015,14 @@ def _fleet_rows() -> Iterator[Row]:
         (
             Panel(
                 Kind.TABLE,
-                "System: energy of each Spark in the time shown, and what is not covered",
+                "System: energy of each Spark in the time shown",
                 f"{system.covers} Time that is not covered was never guessed: its joules are in no count.",
                 (
                     _column(increase(system.joules(many)), "method"),
                     _column(increase(many("gb10_energy_covered_seconds_total", scope="system"))),
                     _column(increase(many("gb10_energy_uncovered_seconds_total", scope="system"))),
                 ),
+                height=9,
                 absent="not counted",
                 columns={
                     "instance": "Spark",

@@ -329,6 +329,8 @@ def _defaults(panel: Panel) -> dict[str, Any]:
         "mappings": [],
         **({} if panel.most is None else {"max": panel.most}),
     }
+    if panel.kind is Kind.TABLE:
+        defaults["custom"] = {"minWidth": 80, "wrapHeaderText": True}
     if panel.kind is Kind.CURVES:
         defaults["custom"] = {
             "drawStyle": "line",
@@ -360,7 +362,7 @@ def _override(style: Style) -> dict[str, Any]:
 def _stat(panel: Panel) -> dict[str, Any]:
     return {
         # One size for all values of a panel, and of its neighbours.
-        "text": {"titleSize": 14, "valueSize": 28 if panel.text is Text.VALUE else 20},
+        "text": {"titleSize": 14, "valueSize": 28 if panel.text is Text.VALUE else 18},
         "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
         "textMode": str(panel.text),
         "colorMode": "value",

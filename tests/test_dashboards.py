@@ -23,7 +23,7 @@ from spark_agent.agent.machine import demos
 from spark_agent.collectors import Scope
 from spark_agent.exporters import grafana
 from spark_agent.exporters.dashboards import DASHBOARDS, SEVERITY_COLORS, STANDING_COLORS
-from spark_agent.exporters.prometheus import Family, families
+from spark_agent.exporters.prometheus import families
 from spark_agent.exporters.promql import AUDIT, TARGET, Machines, Metrics, increase, known, rate, told_by
 
 FOLDER = Path(__file__).parent.parent / "dashboards"
@@ -250,8 +250,8 @@ class TestPanels:
         assert {step["value"] for step in steps} <= {None, 0.0}
         assert len(limited) <= 1
 
-    @each_panel
-    def test_an_estimate_is_drawn_as_one(self, name: str, panel: Panel) -> None:
+    @every_panel
+    def test_an_estimate_is_drawn_as_one(self, panel: Panel) -> None:
         """Dashed, with a name of its own, and stacked on nothing."""
         for target in panel["targets"]:
             if panel["type"] == "timeseries" and "_estimate_" in target["expr"]:
@@ -357,7 +357,7 @@ class TestPromql:
 
     def test_every_unit_of_a_declaration_has_one_in_grafana(self) -> None:
         """A unit that is new in the declarations is known here too."""
-        units: set[str] = {family.unit for family in known().values() if isinstance(family, Family)}
+        units = {family.unit for family in known().values()}
 
         assert units <= {*grafana._UNITS}
 

@@ -1,4 +1,4 @@
-"""Draw the dashboards for ``docs/images``: real daemons on synthetic machines, a real Prometheus, Grafana's components.
+"""Hold the dashboards against Grafana's types, and draw them for ``docs/images``: real daemons on synthetic machines, a real Prometheus, Grafana's components.
 
 ``python tests/grafana/draw.py`` needs node, npm, Chromium and what ``scripts/prometheus.sh`` fetches. There is no
 Grafana server in it, so a picture shows what our JSON means to Grafana's components, and no import into a server.
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 import urllib.parse
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -49,9 +50,9 @@ class Picture:
 PICTURES: Final = (
     Picture("dashboard-spark", "spark", "fe-gemm", (0, 1)),
     Picture("dashboard-spark-gpu-only", "spark", "fe-stock", (0, 1)),
-    Picture("dashboard-spark-devices", "spark", "fe-gemm", (2, 6)),
-    Picture("dashboard-watts", "watts", "fe-gemm", (0, 4)),
-    Picture("dashboard-fleet", "fleet", "|".join(MACHINES), (0, 3)),
+    Picture("dashboard-spark-devices", "spark", "fe-gemm", (3, 5)),
+    Picture("dashboard-watts", "watts", "fe-gemm", (0, 3)),
+    Picture("dashboard-fleet", "fleet", "|".join(MACHINES), (0, 2)),
 )
 
 
@@ -66,11 +67,27 @@ def build() -> None:
     for name in ("page.jsx", "page.html"):
         shutil.copy(HERE / name, WORK)
     shutil.copy(WORK / "node_modules" / "uplot" / "dist" / "uPlot.min.css", WORK)
-    flags = ("--bundle", "--format=esm", "--outfile=out.js", "--log-level=error", "--jsx=transform")
+    options = ("--bundle", "--format=esm", "--outfile=out.js", "--log-level=error", "--jsx=transform")
     loaders = ("--loader:.svg=dataurl", "--loader:.ttf=empty", "--define:process.env.NODE_ENV='production'")
-    subprocess.run(["node_modules/.bin/esbuild", "page.jsx", *flags, *loaders], cwd=WORK, check=True)
+    subprocess.run(["node_modules/.bin/esbuild", "page.jsx", *options, *loaders], cwd=WORK, check=True)
     for path in (REPO / "dashboards").glob("*.json"):
         shutil.copy(path, WORK)
+        check_types(path)
+
+
+# Their enumerations are TypeScript's, of which JSON has the words.
+_TYPES: Final = """\
+import type {Dashboard} from '@grafana/schema';
+type Words<T> = T extends string ? `${T}` : T extends (infer One)[] ? Words<One>[]
+  : T extends object ? {[Key in keyof T]: Words<T[Key]>} : T;
+export const dashboard: Words<Dashboard> = """
+
+
+def check_types(path: Path) -> None:
+    """Hold a dashboard against the types of `@grafana/schema`; where it does not fit, the compiler says so."""
+    (WORK / "check.ts").write_text(_TYPES + path.read_text())
+    flags = ("--noEmit", "--strict", "--skipLibCheck", "--module", "preserve", "--moduleResolution", "bundler")
+    subprocess.run(["node_modules/.bin/tsc", *flags, "check.ts"], cwd=WORK, check=True)
 
 
 @contextmanager
@@ -95,7 +112,7 @@ def browse(chromium: str, url: str, height: int, *command: str) -> str:
     return done.stdout
 
 
-def draw(picture: Picture, port: int, prometheus: int, out: Path) -> None:
+def draw(picture: Picture, port: int, prometheus: int, now: int, out: Path) -> None:
     """Draw one picture; what Grafana's components complained of ends it."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser") or "google-chrome"
     first, last = picture.rows
@@ -105,6 +122,7 @@ def draw(picture: Picture, port: int, prometheus: int, out: Path) -> None:
             "prometheus": prometheus,
             "machines": picture.machines,
             "rows": f"{first}-{last}",
+            "now": now,
             "seconds": SECONDS,
         }
     )
@@ -135,10 +153,11 @@ def main() -> None:
         (folder / "prometheus").mkdir()
         server = stack.enter_context(Prometheus.scraping(program("PROMETHEUS"), folder / "prometheus", jobs))
         until(lambda: server.scrapes(MACHINES[-1]) >= SECONDS)
+        now = int(time.time()) - 1
         port = stack.enter_context(served(WORK))
         for picture in PICTURES:
             if not named or picture.name in named:
-                draw(picture, port, server.port, REPO / "docs" / "images")
+                draw(picture, port, server.port, now, REPO / "docs" / "images")
 
 
 if __name__ == "__main__":

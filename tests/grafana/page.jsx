@@ -1,6 +1,6 @@
 // One dashboard's JSON, drawn by Grafana's own components from what a real Prometheus answers.
 // No Grafana server has a part in this: what loads the file, interpolates variables and asks is in here, and small.
-// ?dashboard=FILE&prometheus=PORT&machines=REGEX&rows=FIRST-LAST&seconds=RANGE
+// ?dashboard=FILE&prometheus=PORT&machines=REGEX&rows=FIRST-LAST&now=TIME&seconds=RANGE
 import React from 'react';
 import { createRoot } from 'react-dom/client';
 import { firstValueFrom } from 'rxjs';
@@ -10,7 +10,7 @@ import { TableNG } from '@grafana/ui/unstable';
 
 const asked = new URLSearchParams(location.search);
 const seconds = +asked.get('seconds');
-const now = Math.floor(Date.now() / 1000);
+const now = +asked.get('now');
 const theme = data.createTheme({ colors: { mode: 'dark' } });
 const WIDTH = 1200, COLUMN = WIDTH / 24, LINE = 38, GAP = 8;
 const wrong = [];
@@ -20,13 +20,13 @@ addEventListener('unhandledrejection', (event) => wrong.push(String(event.reason
 
 const option = (id, path, isCustom) => ({ id, path, isCustom, name: id, category: [], settings: {}, process: (value) => value, shouldApply: () => true, override: () => null, editor: () => null });
 const STANDARD = ['unit', 'min', 'max', 'decimals', 'displayName', 'color', 'thresholds', 'mappings', 'noValue', 'links'];
-const CUSTOM = ['lineStyle', 'lineWidth', 'fillOpacity', 'fillBelowTo', 'stacking', 'cellOptions', 'width'];
+const CUSTOM = ['drawStyle', 'lineInterpolation', 'lineStyle', 'lineWidth', 'fillOpacity', 'fillBelowTo', 'showPoints', 'spanNulls', 'insertNulls', 'stacking', 'axisSoftMin', 'axisPlacement', 'hideFrom', 'scaleDistribution', 'thresholdsStyle', 'cellOptions', 'width', 'minWidth', 'wrapHeaderText'];
 data.standardFieldConfigEditorRegistry.setInit(() => STANDARD.map((id) => option(id, id, false)));
 const registry = new data.FieldConfigOptionsRegistry(() => [...data.standardFieldConfigEditorRegistry.list(), ...CUSTOM.map((id) => option(`custom.${id}`, id, true))]);
 const { mergeTransformer, filterFieldsByNameTransformer, organizeFieldsTransformer } = data.standardTransformers;
 data.standardTransformersRegistry.setInit(() => [mergeTransformer, filterFieldsByNameTransformer, organizeFieldsTransformer].map((one) => ({ id: one.id, name: one.name, transformation: async () => one })));
 
-const VARIABLES = { $__rate_interval: '30s', $__range: `${seconds}s`, $job: asked.get('machines'), $instance: asked.get('machines') };
+const VARIABLES = { $__rate_interval: '1m', $__range: `${seconds}s`, $job: asked.get('machines'), $instance: asked.get('machines') };
 const interpolated = (text) => Object.entries(VARIABLES).reduce((done, [name, value]) => done.replaceAll(name, value), text);
 const legend = (format, labels) => format.replace(/\{\{\s*(\w+)\s*\}\}/g, (_, name) => labels[name] ?? '');
 
