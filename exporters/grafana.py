@@ -224,7 +224,6 @@ def _variables(*, many: bool) -> Iterator[dict[str, Any]]:
         "label": "Data source",
         "type": "datasource",
         "query": "prometheus",
-        "current": {},
         "hide": 0,
         "includeAll": False,
         "multi": False,
@@ -239,14 +238,15 @@ def _variables(*, many: bool) -> Iterator[dict[str, Any]]:
 
 
 def _variable(name: str, label: str, query: str, *, many: bool) -> dict[str, Any]:
-    every: dict[str, Any] = {"includeAll": True, "allValue": ".+"} if many else {"includeAll": False}
+    every: dict[str, Any] = {"includeAll": False}
+    if many:
+        every = {"includeAll": True, "allValue": ".+", "current": {"text": ["All"], "value": ["$__all"]}}
     return {
         "name": name,
         "label": label,
         "type": "query",
         "datasource": _DATASOURCE,
         "query": {"query": query, "refId": f"{name}s"},
-        "current": {"text": ["All"], "value": ["$__all"]} if many else {},
         "hide": 0,
         **every,
         "multi": many,

@@ -1,5 +1,6 @@
-"""Hold the dashboards against Grafana's types, and draw them for ``docs/images``: real daemons on synthetic machines, a real Prometheus, Grafana's components.
+"""Hold the dashboards against Grafana's types, and draw them for ``docs/images``.
 
+Real daemons tell of synthetic machines, a real Prometheus scrapes them, and Grafana's own components draw.
 ``python tests/grafana/draw.py`` needs node, npm, Chromium and what ``scripts/prometheus.sh`` fetches. There is no
 Grafana server in it, so a picture shows what our JSON means to Grafana's components, and no import into a server.
 """
@@ -131,8 +132,9 @@ def draw(picture: Picture, port: int, prometheus: int, now: int, out: Path) -> N
     found = {name: html.unescape(value) for name, value in re.findall(r'data-(wrong|height)="([^"]*)"', page)}
     if "height" not in found:
         sys.exit(f"{picture.name}: nothing was drawn\n{page[-2000:]}")
-    if wrong := json.loads(found["wrong"]):
-        sys.stdout.write("\n".join(wrong) + "\n")
+    # Translations are a server's part; without them Grafana's components speak English, and say so once.
+    if wrong := [one for one in json.loads(found["wrong"]) if "before i18n was initialized" not in one]:
+        sys.exit("\n".join((f"{picture.name}:", *wrong)))
     browse(chromium, url, int(found["height"]), f"--screenshot={out / picture.name}.png")
     sys.stdout.write(f"{out / picture.name}.png\n")
 
