@@ -22,7 +22,8 @@ from spark_agent.agent.finding import Severity
 from spark_agent.agent.machine import demos
 from spark_agent.collectors import Scope
 from spark_agent.exporters import grafana
-from spark_agent.exporters.dashboards import DASHBOARDS, SEVERITY_COLORS, STANDING_COLORS
+from spark_agent.exporters.dashboards import DASHBOARDS
+from spark_agent.exporters.panels import SEVERITY_COLORS, STANDING_COLORS
 from spark_agent.exporters.prometheus import families
 from spark_agent.exporters.promql import AUDIT, TARGET, Machines, Metrics, increase, known, rate, told_by
 

@@ -14,7 +14,7 @@ from prometheus.server import Prometheus, job
 from rigs import until
 from test_dashboards import panels
 
-from spark_agent.exporters.dashboards import VERDICT_SCOPES
+from spark_agent.exporters.panels import VERDICT_SCOPES
 
 pytestmark = pytest.mark.rig
 
