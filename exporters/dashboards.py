@@ -424,7 +424,7 @@ def _fleet_rows() -> Iterator[Row]:
             Panel(
                 Kind.STAT,
                 "System not measured",
-                "Their power is in no sum on this page. What they may draw is the panels.estimate's to say, Spark by Spark.",
+                "Their power is in no sum on this page. What they may draw is the estimate's to say, Spark by Spark.",
                 (
                     Query(
                         gathered(
@@ -467,7 +467,7 @@ def _fleet_rows() -> Iterator[Row]:
             Panel(
                 Kind.TABLE,
                 "Each Spark: verdict of its system, and power by scope",
-                "A cell that says so was not measured; the panels.estimate has columns of its own. The columns lie in one "
+                "A cell that says so was not measured; the estimate has columns of its own. The columns lie in one "
                 "another: do not add them.",
                 (
                     panels.column(many("gb10_power_verdict", scope="system").holds("== 1"), "gb10_power_verdict"),
