@@ -149,8 +149,7 @@ def _cpu_and_memory() -> Iterator[Panel]:
     yield Panel(
         Kind.CURVES,
         "Memory: share of time in which tasks waited for it",
-        "Pressure stall information. full: all tasks waited at once. It rises before a Spark stands still for want of "
-        "memory.",
+        "Pressure stall information. full: all tasks waited at once.",
         (
             Query(rate(one("gb10_memory_pressure_some_seconds_total")), "some"),
             Query(rate(one("gb10_memory_pressure_full_seconds_total")), "full"),

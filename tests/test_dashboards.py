@@ -86,6 +86,16 @@ def test_nothing_else_is_in_the_tree() -> None:
     )
 
 
+def test_the_page_explains_every_row() -> None:
+    """And shows only pictures that are there, each of which `tests/grafana/draw.py` draws."""
+    page = (FOLDER.parent / "docs" / "dashboards.md").read_text(encoding="utf-8")
+    rows = {row.title for dashboard in DASHBOARDS.values() for row in dashboard.rows}
+    shown = re.findall(r"\]\(images/(dashboard-[a-z-]+\.png)\)", page)
+
+    assert rows == {*re.findall(r"^\| \*\*(.+)\*\* \|", page, re.MULTILINE)}
+    assert sorted(shown) == sorted(path.name for path in (FOLDER.parent / "docs" / "images").glob("dashboard-*"))
+
+
 class TestModel:
     """Of each dashboard as a whole."""
 
