@@ -19,7 +19,7 @@ def _finding_table(of: Metrics, columns: Mapping[str, str], title: str) -> Panel
         title,
         "What calls for somebody; informational ones are left out. docs/findings.md says what each means and what to "
         "do.",
-        (Query(of("gb10_finding", severity="!~ok|info").holds("== 1"), "finding"),),
+        (Query(of("gb10_finding", severity="!~ok|info").holds("== 1")),),
         height=9,
         absent="none told",
         columns=columns,
@@ -233,12 +233,7 @@ def _devices() -> Iterator[Panel]:
         Kind.TABLE,
         "Network: links",
         "A port without a cable is down, which is normal. Twins are two functions of one ConnectX-7 cage.",
-        (
-            Query(
-                told_by(one("gb10_nic_link"), one("gb10_nic_info"), "kind", "cage", "twin", on=("device",)),
-                "",
-            ),
-        ),
+        (Query(told_by(one("gb10_nic_link"), one("gb10_nic_info"), "kind", "cage", "twin", on=("device",))),),
         absent="",
         columns={
             "device": "interface",
@@ -316,8 +311,7 @@ def _rest() -> Iterator[Panel]:
         (
             Query(
                 labelled(one("spark_agent_collector_success").holds("== 0"), "state", "failed")
-                + labelled(one("spark_agent_collector_absent").holds("== 1"), "state", "absent"),
-                "collectors",
+                + labelled(one("spark_agent_collector_absent").holds("== 1"), "state", "absent")
             ),
         ),
         width=8,
@@ -340,12 +334,7 @@ def _rest() -> Iterator[Panel]:
         Kind.TABLE,
         "Misreads of power found here",
         "Series of other exporters, and rules or panels, that take the GPU's power for more than it is.",
-        (
-            Query(
-                one("spark_agent_misread").holds("== 1") + one("spark_agent_audit_findings").holds("> 0"),
-                "misreads",
-            ),
-        ),
+        (Query(one("spark_agent_misread").holds("== 1") + one("spark_agent_audit_findings").holds("> 0")),),
         width=8,
         absent="none told",
         columns={"series": "series", "kind": "kind", "rule": "rule"},
@@ -418,7 +407,6 @@ def _fleet_rows() -> Iterator[Row]:
                 width=4,
                 height=4,
                 absent="none",
-                unit="none",
             ),
             Panel(
                 Kind.STAT,
@@ -436,7 +424,6 @@ def _fleet_rows() -> Iterator[Row]:
                 width=4,
                 height=4,
                 absent="none",
-                unit="none",
             ),
             Panel(
                 Kind.STAT,
@@ -617,7 +604,6 @@ def _fleet_rows() -> Iterator[Row]:
                 ),
                 width=24,
                 absent="",
-                unit="none",
                 columns={
                     "instance": "Spark",
                     "job": "job",

@@ -59,10 +59,10 @@ class Text(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked, and what a series of the answer is called; in a table, what the column is called."""
+    """What is asked, and what a series of the answer is called; a table's columns have their labels' names."""
 
     expression: Expression
-    legend: str
+    legend: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +84,7 @@ class Panel:
     width: int = 12
     height: int = 8
     absent: str = "not measured"
+    #: What Grafana calls the unit, where it is not that of the first query.
     unit: str | None = None
     most: float | None = None
     styles: Sequence[Style] = ()
@@ -319,7 +320,7 @@ def _target(panel: Panel, query: Query, ref: str) -> dict[str, Any]:
 
 def _defaults(panel: Panel) -> dict[str, Any]:
     defaults: dict[str, Any] = {
-        "unit": panel.unit or grafana_unit(panel.queries[0].expression),
+        "unit": panel.unit or _UNITS[panel.queries[0].expression.unit],
         "noValue": panel.absent,
         "color": {"mode": "palette-classic" if panel.kind is Kind.CURVES else "thresholds"},
         "thresholds": {
@@ -345,11 +346,6 @@ def _defaults(panel: Panel) -> dict[str, Any]:
             "stacking": {"mode": "normal" if panel.is_stacked else "none", "group": "A"},
         }
     return defaults
-
-
-def grafana_unit(of: Expression) -> str:
-    """Return what Grafana calls the unit of an expression."""
-    return _UNITS[of.unit]
 
 
 def _override(style: Style) -> dict[str, Any]:

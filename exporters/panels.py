@@ -210,7 +210,7 @@ ESTIMATE_TILE: Final = Panel(
 
 def column(of: Expression, *labels: str) -> Query:
     """Return a column of a table that has a row for each machine: rows are joined by all labels that they have."""
-    return Query(gathered("max", of, *TARGET, *labels), "")
+    return Query(gathered("max", of, *TARGET, *labels))
 
 
 def _verdict_styles() -> tuple[Style, ...]:
@@ -256,8 +256,7 @@ SOURCES: Final = Panel(
     (
         Query(
             one("gb10_power_source_info")
-            + labelled(one("gb10_power_verdict", gb10_power_verdict="unmeasured").holds("== 1"), "quality", "none"),
-            "source",
+            + labelled(one("gb10_power_verdict", gb10_power_verdict="unmeasured").holds("== 1"), "quality", "none")
         ),
     ),
     height=9,
