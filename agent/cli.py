@@ -994,14 +994,15 @@ def schema(target: Target, of: str) -> int:
 @commands.command()
 @click.argument("name", required=False)
 @click.option(
-    "--output",
+    "--write",
+    "folder",
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     metavar="DIR",
     help="Write them into this folder, each as spark-agent-NAME.json.",
 )
 @click.option("--force", is_flag=True, help="Replace files that are there and differ.")
 @click.pass_obj
-def dashboards(target: Target, name: str | None, output: Path | None, force: bool) -> int:
+def dashboards(target: Target, name: str | None, folder: Path | None, force: bool) -> int:
     """List the Grafana dashboards, print the one called NAME, or write them for Grafana to load."""
     from spark_agent.exporters.dashboards import DASHBOARDS
     from spark_agent.exporters.grafana import text, write
@@ -1009,12 +1010,12 @@ def dashboards(target: Target, name: str | None, output: Path | None, force: boo
     target.must_be_live("the dashboards are the same for each machine")
     if name is not None and name not in DASHBOARDS:
         raise click.BadParameter(f"no dashboard {name!r}; there are {', '.join(DASHBOARDS)}", param_hint="NAME")
-    if force and output is None:
-        raise click.UsageError("--force does nothing without --output")
+    if force and folder is None:
+        raise click.UsageError("--force does nothing without --write")
     chosen = DASHBOARDS if name is None else {name: DASHBOARDS[name]}
-    if output is not None:
+    if folder is not None:
         try:
-            for path in write(chosen.values(), output, replace=force):
+            for path in write(chosen.values(), folder, replace=force):
                 click.echo(path)
         except FileExistsError as error:
             return _complain(f"{error.filename}: it is there already and differs; --force replaces it")

@@ -393,7 +393,7 @@ class TestCommand:
 
     def test_writes_all(self, run: Run, tmp_path: Path) -> None:
         """Into a folder that is there, readable for whoever Grafana runs as, and says which."""
-        done = run("--output", tmp_path)
+        done = run("--write", tmp_path)
         paths = [tmp_path / grafana.file_name(one) for one in DASHBOARDS.values()]
 
         assert (0, [*map(str, paths)]) == (done.code, done.out.split())
@@ -402,20 +402,20 @@ class TestCommand:
 
     def test_writes_one(self, run: Run, tmp_path: Path) -> None:
         """That which is named."""
-        assert 0 == run("watts", "--output", tmp_path).code
+        assert 0 == run("watts", "--write", tmp_path).code
         assert ["spark-agent-watts.json"] == [path.name for path in tmp_path.iterdir()]
 
     def test_leaves_alone_what_is_the_same(self, run: Run, tmp_path: Path) -> None:
         """Twice is as once, and nothing is said to be written."""
-        run("--output", tmp_path)
+        run("--write", tmp_path)
 
-        assert (0, "") == (run("--output", tmp_path).code, run("--output", tmp_path).out)
+        assert (0, "") == (run("--write", tmp_path).code, run("--write", tmp_path).out)
 
     def test_replaces_nothing_unasked(self, run: Run, tmp_path: Path) -> None:
         """A file that differs may be somebody's work; then nothing at all is written."""
         mine = tmp_path / "spark-agent-watts.json"
         mine.write_text("{}")
-        refused = run("--output", tmp_path)
+        refused = run("--write", tmp_path)
 
         assert (3, "", f"spark-agent: {mine}: it is there already and differs; --force replaces it\n") == (
             refused.code,
@@ -423,7 +423,7 @@ class TestCommand:
             refused.err,
         )
         assert ["{}"] == [path.read_text() for path in tmp_path.iterdir()]
-        assert 0 == run("--output", tmp_path, "--force").code
+        assert 0 == run("--write", tmp_path, "--force").code
         assert grafana.text(DASHBOARDS["watts"]) == mine.read_text()
 
     def test_a_full_disk(self, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -433,7 +433,7 @@ class TestCommand:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         monkeypatch.setattr(os, "fsync", full)
-        done = run("fleet", "--output", tmp_path)
+        done = run("fleet", "--write", tmp_path)
 
         assert (3, f"spark-agent: {tmp_path}/spark-agent-fleet.json: No space left on device\n") == (
             done.code,
@@ -445,8 +445,8 @@ class TestCommand:
         ("arguments", "said"),
         [
             (("nope",), "no dashboard 'nope'; there are spark, fleet, watts"),
-            (("--force",), "--force does nothing without --output"),
-            (("--output", "/nonexistent"), "does not exist"),
+            (("--force",), "--force does nothing without --write"),
+            (("--write", "/nonexistent"), "does not exist"),
         ],
         ids=["name", "force", "folder"],
     )
