@@ -24,7 +24,6 @@ from spark_agent.exporters.prometheus import (
     FINDING,
     LIMIT_SECONDS,
     MISSED,
-    SUCCESS,
     UNCLEAN_ENDS,
     UNCLEAN_SHUTDOWNS,
     VERDICT,
@@ -63,7 +62,7 @@ def selector(of: Family | str, **labels: str | tuple[str, ...]) -> str:
 
 
 def _any(values: tuple[str, ...]) -> str | tuple[str, ...]:
-    return values if len(values) > 1 else values[0]
+    return values if len(values) > 1 or "+" in values[0] else values[0]
 
 
 def _standing(*standings: Standing, **labels: str) -> str:
@@ -93,7 +92,7 @@ def _found(
 ) -> Alert:
     """Pass findings of some kinds on, which have the severity of the alert, or that of what cannot be known."""
     expression = selector(
-        FINDING, id=_any(tuple(kind.id for kind in kinds)), severity=Severity.UNKNOWN if as_unknown else severity
+        FINDING, id=_any(tuple(kind.of(".+") for kind in kinds)), severity=Severity.UNKNOWN if as_unknown else severity
     )
     return Alert(name, severity, expression, lasting, f"{_HERE}: {summary}", f"{description} {_DOCTOR}", kinds)
 
@@ -396,10 +395,11 @@ AGENT: Final = (
     Alert(
         "SparkAgentAbsent",
         Severity.WARNING,
-        f"absent({BUILD.metric})",
+        # Those that were there and are gone, the alert above tells for a day.
+        f"absent(last_over_time({BUILD.metric}[1d]))",
         15 * _MINUTE,
         "No Spark is told at all",
-        "No target has a sample of the agent: all are down, or no scrape configuration names them.",
+        "No target has had a sample of the agent for a day, or ever: does a scrape configuration name one?",
     ),
     Alert(
         "SparkAgentStale",
@@ -428,14 +428,14 @@ AGENT: Final = (
         f"{_HERE}: the agent ends again and again without a clean end",
         "Something kills it: see the journal for its unit, and for the kernel's OOM killer.",
     ),
-    Alert(
+    _found(
         "SparkCollectorFails",
         Severity.WARNING,
-        f"{SUCCESS.metric} == 0",
         10 * _MINUTE,
-        f"{_HERE}: {_label('collector')} cannot be read",
-        f"The rest stands. {_DOCTOR}",
-        (health.COLLECTOR_FAILED,),
+        f"a source cannot be read ({_label('id')})",
+        "The rest stands.",
+        health.COLLECTOR_FAILED,
+        as_unknown=True,
     ),
 )
 

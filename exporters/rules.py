@@ -7,6 +7,7 @@ https://prometheus.io/docs/practices/rules/
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -59,7 +60,7 @@ RECORDINGS: Final = (
     Recording(f"instance:{_LIMIT_SECONDS}:rate5m", f"rate({LIMIT_SECONDS.metric}[5m])"),
 )
 
-GROUPS: Final = {
+GROUPS: Final[Mapping[str, tuple[Recording | Alert, ...]]] = {
     "spark-agent-fleet": RECORDINGS,
     "spark-agent-power": POWER,
     "spark-agent-machine": MACHINE,
