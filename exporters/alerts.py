@@ -399,7 +399,7 @@ AGENT: Final = (
         f"absent(last_over_time({BUILD.metric}[1d]))",
         15 * _MINUTE,
         "No Spark is told at all",
-        "No target has had a sample of the agent for a day, or ever: does a scrape configuration name one?",
+        "No target has had a sample of the agent for a day, or ever: most likely no scrape configuration names one.",
     ),
     Alert(
         "SparkAgentStale",
