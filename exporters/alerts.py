@@ -242,10 +242,10 @@ MACHINE: Final = (
     Alert(
         "SparkDownShortOfMemory",
         Severity.CRITICAL,
-        f"up == 0\nand {TARGET}\nlast_over_time({metric(memory.AVAILABLE)}[1d]) < {ailments.MEMORY_WARNING_BYTES}",
+        f"up == 0\nand {TARGET}\nlast_over_time({metric(memory.AVAILABLE)}[1d]) < {ailments.MEMORY_CRITICAL_BYTES}",
         2 * _MINUTE,
         f"{_HERE}: does not answer any more, and was short of memory before",
-        f"Less than {ailments.MEMORY_WARNING_BYTES / _GIB:g} GiB were left when it was last heard. A Spark that runs "
+        f"Less than {ailments.MEMORY_CRITICAL_BYTES / _GIB:g} GiB were left when it was last heard. A Spark that runs "
         "out mostly freezes: it answers pings, and only a power cycle helps.",
     ),
     _found(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from commands import Done, Run, runner
 from test_findings_page import _rows
 from test_metrics_reference import listed
 
@@ -151,7 +152,7 @@ def test_thresholds_are_those_of_verdicts_and_findings() -> None:
 
     assert {name: found for name, found in numbers.items() if found and found != {0.0}} == {
         "SparkLongAtSocLimit": {alerts.LONG_AT_LIMIT},
-        "SparkDownShortOfMemory": {ailments.MEMORY_WARNING_BYTES},
+        "SparkDownShortOfMemory": {ailments.MEMORY_CRITICAL_BYTES},
         "SparkAgentStale": {budget.STALE_SECONDS, alerts.OLD_FILE_SECONDS},
         "SparkAgentLate": {alerts.MISSED_RATIO},
         "SparkAgentCrashes": {alerts.CRASHES},
@@ -225,6 +226,26 @@ def test_the_runbook_may_be_elsewhere() -> None:
     ]
 
     assert [f"https://wiki.example/a#{alert.name.lower()}" for alert in ALERTS] == found
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command here."""
+    return runner(monkeypatch, capsys)
+
+
+def test_the_command_prints_them(run: Run) -> None:
+    """To stdout, and nothing else; with a runbook where it is said to be."""
+    assert Done(0, rules.text(), "") == run("rules")
+    assert Done(0, rules.text("https://wiki.example/a"), "") == run("rules", "--runbook", "https://wiki.example/a")
+
+
+def test_the_rules_are_no_machines(run: Run) -> None:
+    """Whoever names one is told that it changes nothing."""
+    done = run("--demo", "fe-gemm", "rules")
+
+    assert (64, "") == (done.code, done.out)
+    assert "the rules are the same for each machine" in done.err
 
 
 def test_the_shipped_file_is_fresh(request: pytest.FixtureRequest) -> None:

@@ -263,9 +263,10 @@ CASES: Final = (
     ),
     Case("memory is short", life("fe-idle", available(6)), (passes_on("SparkMemoryLow", "warning", "memory_low"),)),
     Case("memory runs out", life("fe-idle", available(3)), (passes_on("SparkMemoryLow", "critical", "memory_low"),)),
+    Case("gone with little memory left", gone(available(6)), (Fires("SparkAgentDown", "warning"),)),
     Case(
         "frozen out of memory",
-        gone(available(6)),
+        gone(available(3)),
         (Fires("SparkDownShortOfMemory", "critical"), Fires("SparkAgentDown", "warning")),
     ),
     Case(
