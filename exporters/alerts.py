@@ -52,21 +52,17 @@ def metric(of: Quantity) -> str:
     return family.metric
 
 
-def selector(of: Family | str, **labels: str | tuple[str, ...]) -> str:
-    """Return a selector of series; of several values of a label, any will do."""
-    matchers = ",".join(
-        f'{label}="{value}"' if isinstance(value, str) else f'{label}=~"{"|".join(value)}"'
-        for label, value in labels.items()
-    )
-    return f"{of if isinstance(of, str) else of.metric}{{{matchers}}}"
-
-
-def _any(values: tuple[str, ...]) -> str | tuple[str, ...]:
-    return values if len(values) > 1 or "+" in values[0] else values[0]
+def selector(of: Family, **labels: str | tuple[str, ...]) -> str:
+    """Return a selector of series; of several values of a label, or of a pattern, any that fits will do."""
+    matchers = []
+    for label, values in labels.items():
+        value = values if isinstance(values, str) else "|".join(values)
+        matchers.append(f'{label}{"=~" if set("|+") & set(value) else "="}"{value}"')
+    return f"{of.metric}{{{','.join(matchers)}}}"
 
 
 def _standing(*standings: Standing, **labels: str) -> str:
-    return selector(VERDICT, **{VERDICT.name: _any(standings)}, **labels)
+    return selector(VERDICT, **{VERDICT.name: standings}, **labels)
 
 
 def _label(name: str) -> str:
@@ -92,7 +88,7 @@ def _found(
 ) -> Alert:
     """Pass findings of some kinds on, which have the severity of the alert, or that of what cannot be known."""
     expression = selector(
-        FINDING, id=_any(tuple(kind.of(".+") for kind in kinds)), severity=Severity.UNKNOWN if as_unknown else severity
+        FINDING, id=tuple(kind.of(".+") for kind in kinds), severity=Severity.UNKNOWN if as_unknown else severity
     )
     return Alert(name, severity, expression, lasting, f"{_HERE}: {summary}", f"{description} {_DOCTOR}", kinds)
 
@@ -100,7 +96,7 @@ def _found(
 #: By which labels Prometheus tells one target from another.
 TARGET: Final = "on (job, instance)"
 
-#: Both have samples only where something was looked at and is not what it is said to be.
+#: What the checks for a part of the power that is taken for the whole tell.
 MISREAD: Final = "spark_agent_misread"
 AUDIT_FINDINGS: Final = "spark_agent_audit_findings"
 
@@ -119,9 +115,9 @@ POWER: Final = (
         Severity.WARNING,
         f"{MISREAD} == 1",
         10 * _MINUTE,
-        f"{_HERE}: {_label('series')} is not the power that it says it is",
-        f"An exporter on this machine calls {_label('series')} what it is not ({_label('kind')}): its values are those "
-        "of the GPU's reading. Budgets, bills and alerts that rest on it are too low.",
+        f"{_HERE}: {_label('series')} is not the power that it is called",
+        f"An exporter on this machine tells a part of its power as the whole; what gives it away: {_label('kind')}. "
+        "Budgets, bills and alerts that rest on it are too low.",
     ),
     Alert(
         "SparkPowerMisreadInRules",
