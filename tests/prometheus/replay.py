@@ -15,8 +15,8 @@ from spark_agent.collectors import discover
 from spark_agent.exporters.prometheus import age_families, families, render
 
 #: Seconds between two beats, as --interval sets them, and between two scrapes.
-BEAT: Final = 5
-SCRAPE: Final = 15
+BEAT: Final = 10
+SCRAPE: Final = 30
 
 #: What one scrape brought, by the series as the page has it; None where it failed.
 Scrape = Mapping[str, float] | None
@@ -48,15 +48,12 @@ def lived(
     ledger = Ledger(kept)
     sampler = Sampler(machine.host, discover(), ledger, beat_seconds=BEAT, advance=lambda: machine.play(t), own=own)
     scrapes: list[Scrape] = []
-    looked_at = 0.0
     for second in range(0, seconds, BEAT):
         t = float(second)
         if second < hangs_at:
             each_beat(ledger)
-            sampler.beat(math.inf)
-            looked_at = t
-        if second % SCRAPE == 0 and sampler.report:
-            report = sampler.report
+            report, looked_at = sampler.beat(math.inf), t
+        if second % SCRAPE == 0:
             page = render((*families(report), *age_families(report, t - looked_at)), is_openmetrics=False)
             scrapes.append(_samples(page.decode()))
     return scrapes

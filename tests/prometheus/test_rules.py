@@ -352,7 +352,7 @@ CASES: Final = (
     Case(
         "an agent that looks no more",
         life("fe-idle", hangs_at=300),
-        (Fires("SparkAgentStale", "warning", value="14m 50s"),),
+        (Fires("SparkAgentStale", "warning", value="14m 40s"),),
     ),
     Case(
         "an agent that has no time",
