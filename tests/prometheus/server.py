@@ -33,7 +33,7 @@ class Prometheus:
     @classmethod
     @contextmanager
     def scraping(
-        cls, binary: str, folder: Path, jobs: Sequence[Mapping[str, Any]], *flags: str, rules: str = ""
+        cls, binary: str, folder: Path, jobs: Sequence[Mapping[str, Any]], rules: str = ""
     ) -> Iterator["Prometheus"]:
         """Run one that scrapes these jobs once a second, and goes by these rules as often."""
         config = folder / "prometheus.yml"
@@ -41,8 +41,7 @@ class Prometheus:
         every = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
         # JSON is YAML.
         config.write_text(json.dumps({"global": every, "rule_files": ["rules.yml"], "scrape_configs": list(jobs)}))
-        flags = (f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}", *flags)
-        with running(folder, binary, *flags) as process:
+        with running(folder, binary, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}") as process:
             server = cls(process.port)
             until(server._is_ready)
             yield server

@@ -128,9 +128,9 @@ def gone(*before: Change) -> Life:
     return lambda folder: {"one": [*lived(imagined(folder, "fe-idle", before), 300), *down(LONG - 300)]}
 
 
-def with_others(*scrapes: tuple[str, float]) -> Life:
+def with_others(*series: tuple[str, float]) -> Life:
     """Return the life of a machine with series that no machine shows, each of one value."""
-    return lambda _: {"one": [dict(one or {}) | dict(scrapes) for one in lived(open_demo("fe-idle"), LONG)]}
+    return lambda _: {"one": [dict(one or {}) | dict(series) for one in lived(open_demo("fe-idle"), LONG)]}
 
 
 def _misses(ledger: Ledger) -> None:
