@@ -992,6 +992,22 @@ def schema(target: Target, of: str) -> int:
 
 
 @commands.command()
+@click.option(
+    "--runbook",
+    metavar="URL",
+    help="Where docs/alerts.md can be read, for the alerts' runbook_url.  [default: its path in the project]",
+)
+@click.pass_obj
+def rules(target: Target, runbook: str | None) -> int:
+    """Print recording rules and alerts for Prometheus, with the thresholds of verdicts and findings."""
+    from spark_agent.exporters.rules import RUNBOOK, text
+
+    target.must_be_live("the rules are the same for each machine")
+    click.echo(text(runbook or RUNBOOK).encode(), nl=False)
+    return 0
+
+
+@commands.command()
 @click.argument("name", required=False)
 @click.option(
     "--write",

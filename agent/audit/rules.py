@@ -19,7 +19,7 @@ from spark_agent.agent.audit.catalogue import (
 )
 from spark_agent.agent.audit.claim import Claim, Query, Severity, Shape
 from spark_agent.agent.audit.scope import GPU_LABELS, HOST_LABELS, Act, Deed, Judged, Source, Span, Value
-from spark_agent.agent.audit.words import Assertion, Theme, asserts_whole, themes
+from spark_agent.agent.audit.words import Assertion, Theme, asserts_whole, themes, written
 
 
 class Target(StrEnum):
@@ -137,8 +137,8 @@ _NAMED_BY: Final[Mapping[Extent, frozenset[Theme]]] = {
 }
 
 
-#: A reading without these is seldom taken for the machine.
-_MISTAKEN: Final = frozenset((Extent.GPU, Extent.SOC, Extent.CPU_GPU, Extent.MODULE))
+#: What is taken for the machine. CPU packages seldom are; GPU and CPU added up leave out the rest, but no half.
+_MISTAKEN: Final = frozenset((Extent.GPU, Extent.SOC, Extent.CPU_GPU, Extent.MODULE, Extent.RAIL, Extent.MEMORY))
 
 
 def scope_label(case: Case) -> Iterator[Remark]:
@@ -147,7 +147,7 @@ def scope_label(case: Case) -> Iterator[Remark]:
     all_parts = all(_is_part(judged.value) for _, judged in powers)
     for query, judged in powers:
         value = judged.value
-        if not _is_part(value) or not value.extents & _MISTAKEN or _is_named(case, query, judged):
+        if not _is_part(value) or not value.extents <= _MISTAKEN or _is_named(case, query, judged):
             continue
         said = _assertion(case, query, of_panel=all_parts)
         if said is None or any(act.deed is Deed.CONSTANT_ADDED for act in judged.acts):
@@ -197,7 +197,7 @@ def entity(case: Case) -> Iterator[Remark]:
     """Yield one part under the name of another."""
     title = themes(_title(case.claim))
     for query, judged in case.powers:
-        legend = themes(query.legend)
+        legend = written(query.legend)
         for extents, own, other, name in (
             ({Extent.GPU}, Theme.GPU, Theme.CPU, "the CPU"),
             ({Extent.CPU}, Theme.CPU, Theme.GPU, "the GPU"),
@@ -438,9 +438,10 @@ def cost(case: Case) -> Iterator[Remark]:
     for query, judged in case.judged:
         value = judged.value
         named = themes(" ".join(judged.variables))
-        is_priced = any(act.deed is Deed.PRICED for act in judged.acts)
-        if not (is_priced or Theme.COST in said | named or unit.startswith("currency")):
+        priced = [act.value for act in judged.acts if act.deed is Deed.PRICED]
+        if not (priced or Theme.COST in said | named or unit.startswith("currency")):
             continue
+        value = priced[0] if priced else value
         if not _is_part(value) or _says_whose_energy(case, query):
             continue
         yield Remark(
@@ -558,6 +559,7 @@ def unit(case: Case) -> Iterator[Remark]:
     yield from _small_constants(case)
     if case.claim.shape is Shape.ALERT:
         return
+    yield from _per_work(case)
     for query, judged in case.powers:
         value = judged.value
         if value.factor is None or not _is_plain(value.factor):
@@ -567,8 +569,26 @@ def unit(case: Case) -> Iterator[Remark]:
         if not found:
             found = list(_said_otherwise(case, query, value, is_scaled=shown in _GRAFANA_UNITS))
         if not found and shown.lower() in _NO_UNIT:
-            found = list(_unsaid(case, query, value))
+            found = list(_unsaid(case, query, judged))
         yield from found
+
+
+def _per_work(case: Case) -> Iterator[Remark]:
+    """Yield energies for some work whose unit is not the one that is shown."""
+    for query, judged in case.judged:
+        value, shown = judged.value, query.unit or case.claim.unit or ""
+        dimension, factor = _GRAFANA_UNITS.get(shown, (None, 0.0))
+        if value.dimension is not Dimension.EFFICIENCY or dimension is not Dimension.ENERGY or not value.factor:
+            continue
+        off = value.factor / factor
+        if _is_plain(off) and not 0.5 < off < 2:
+            yield Remark(
+                "PWR006",
+                query,
+                f"the unit is {shown}, but {_metrics(value)} is in {_source_unit(value)}: what is shown is "
+                f"{f'{off:g} times too much' if off > 1 else f'{1 / off:g} times too little'}",
+                f"({query.expr.strip()}) {_times(1 / off)}",
+            )
 
 
 def _small_constants(case: Case) -> Iterator[Remark]:
@@ -622,7 +642,7 @@ def _contradiction(query: Query, value: Value, shown: str) -> Iterator[Remark]:
 
 def _said_otherwise(case: Case, query: Query, value: Value, *, is_scaled: bool) -> Iterator[Remark]:
     """Yield a scale that words contradict. Grafana itself turns 1500 W into 1.5 kW, where it knows the unit."""
-    if value.factor is None or value.is_counter or case.own & {Theme.COST, Theme.EFFICIENCY}:
+    if value.factor is None or case.own & {Theme.COST, Theme.EFFICIENCY}:
         return
     said = [one for text in (query.legend, _title(case.claim)) for one in _said_units(text)]
     said = [one for one in said if one[1] is value.dimension and not (is_scaled and one[2] < 1)]
@@ -639,13 +659,14 @@ def _times(by: float) -> str:
     return f"* {by:g}" if by >= 1 else f"/ {1 / by:g}"
 
 
-def _unsaid(case: Case, query: Query, value: Value) -> Iterator[Remark]:
-    """Yield a scale that nothing says."""
-    claim = case.claim
-    told = [_title(claim), query.legend, claim.description]
+def _unsaid(case: Case, query: Query, judged: Judged) -> Iterator[Remark]:
+    """Yield watts that are divided as if they were milliwatts, where nothing says that kilowatts are meant."""
+    claim, value = case.claim, judged.value
+    told = [_title(claim), query.legend, claim.description, judged.comments]
     if value.factor is None or value.dimension is not Dimension.POWER or case.own & {Theme.COST, Theme.EFFICIENCY}:
         return
-    if value.factor < 0.5 and not any(_KILO.search(text) for text in told):
+    is_watts = all(source.metric.unit.factor == 1 for source in value.sources)
+    if is_watts and value.factor < 0.5 and not any(_KILO.search(text) for text in told):
         yield Remark(
             "PWR006",
             query,

@@ -28,6 +28,7 @@ from promql_parser import (
 )
 
 from spark_agent.agent.audit.catalogue import (
+    PARTS,
     SENSOR_LABELS,
     Catalogue,
     Dimension,
@@ -471,7 +472,8 @@ class _Walk:
                 self.acts.append(Act(Deed.PRICED, value, other, "*"))
                 return replace(value, dimension=Dimension.PRICE, factor=None)
             if value.is_power and not other.is_power:
-                return replace(value, factor=None if other.dimension is not Dimension.OTHER else value.factor)
+                is_mask = other.dimension is Dimension.OTHER or _is_info(node.rhs if other is right else node.lhs)
+                return value if is_mask else replace(value, factor=None)
         if left.dimension is right.dimension and not left.is_power:
             return Value(left.dimension, left.sources | right.sources, None)
         return Value(Dimension.OTHER, left.sources | right.sources, None)
@@ -502,7 +504,7 @@ class _Walk:
             return Value(Dimension.EFFICIENCY if work else Dimension.OTHER, right.sources, None)
         if left.is_power and right.dimension is Dimension.WORK:
             self.acts.append(Act(Deed.EFFICIENCY, left, right, "/"))
-            return Value(Dimension.EFFICIENCY, left.sources, None)
+            return Value(Dimension.EFFICIENCY, left.sources, left.factor)
         if left.is_power:
             return replace(left, factor=None)
         return Value(Dimension.OTHER if left.dimension is not Dimension.PRICE else Dimension.PRICE, factor=None)
@@ -530,6 +532,8 @@ class _Walk:
         if right.is_power and (left.number is not None or left.is_limit) and not right.is_limit:
             self.acts.append(Act(Deed.HEADROOM, right, left, "-"))
             return Value(right.dimension, frozenset(), right.factor, is_open=True, span=right.span)
+        if left.dimension is Dimension.PRICE and right.is_power:
+            self.acts.append(Act(Deed.PRICED, right, left, "-"))
         if left.is_power and right.number is not None:
             return replace(left, is_open=True)
         # What is left of a whole without a part is neither.
@@ -545,6 +549,10 @@ def _mark(arguments: Sequence[Any]) -> tuple[str, str] | None:
 
 def _is_switch(left: Value, right: Value) -> bool:
     """Return whether two values that stand in for each other cover, or are, different things."""
+    said = [any(source.metric.says_whole for source in value.sources) for value in (left, right)]
+    parts = [bool(value.extents) and value.extents <= PARTS for value in (left, right)]
+    if (said[0] and parts[1]) or (said[1] and parts[0]):
+        return not (left.marks and right.marks and not left.marks & right.marks)
     if not left.extents or not right.extents or (left.extents | right.extents) & {Extent.UNKNOWN, Extent.MIXED}:
         return False
     if left.marks and right.marks and not left.marks & right.marks:
@@ -607,6 +615,13 @@ def _selected_sensors(node: Any) -> str:
                 return str(matcher.value)
         return "$"  # any of them
     return ""
+
+
+def _is_info(node: Any) -> bool:
+    """Return whether a node is a metric that is 1, and only brings labels."""
+    while isinstance(node, ParenExpr | AggregateExpr):
+        node = node.expr
+    return isinstance(node, VectorSelector) and (node.name or "").endswith(("_info", "_labels", "_label"))
 
 
 def _with_label(value: Value, label: str) -> Value:

@@ -43,7 +43,7 @@ _ALPHABETIC: Final[Mapping[Theme, str]] = {
     Theme.WHOLE: r"""
         systems? hosts? hostname nodes? servers? chassis machines? box boxes computers? clusters? racks? fleet
         workstations? desktops? laptops? pcs? appliances? towers? farm homelab
-        dgx sparks? datacent(er|re)s? site entire whole infrastructure psu psus
+        dgx datacent(er|re)s? site entire whole infrastructure psu psus
         gesamtsystem systemleistung knoten rechner(s|n)? servern? maschinen? geräte?s? anlage rechenzentrum clustern?
         systèmes? hôtes? nœuds? noeuds? serveurs? châssis chassis grappes? boîtier ordinateurs? équipements?
         sistemas? nodos? servidor(es)? máquinas? maquinas? clúster(es)? equipos? chasis ordenador(es)? anfitri(ón|ones)
@@ -206,6 +206,11 @@ def _plain(text: str) -> str:
     """Return a text without templates, its names split into words."""
     told = _TEMPLATE.sub(" ", unicodedata.normalize("NFKC", text[:_MAX_CHARACTERS]))
     return _CAMEL.sub(" ", told).replace("_", " ").replace(":", " ")
+
+
+def written(text: str) -> frozenset[Theme]:
+    """Return what a text speaks of in its own words, without the labels that it shows."""
+    return themes(_TEMPLATE.sub(" ", text))
 
 
 def sentences(text: str) -> list[str]:
