@@ -13,6 +13,7 @@ import time
 from collections.abc import Container, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
@@ -21,6 +22,8 @@ import click
 from spark_agent.agent import BEAT_SECONDS, __version__
 
 if TYPE_CHECKING:
+    from spark_agent.agent.audit.catalogue import Metric
+    from spark_agent.agent.audit.servers import Access
     from spark_agent.agent.blackbox import Recording
     from spark_agent.agent.budget import Limit
     from spark_agent.agent.calibration import Calibration
@@ -739,6 +742,161 @@ def _begins(path: Path) -> bytes:
 
 
 @commands.command()
+@click.argument("paths", nargs=-1, metavar="[PATH]...")
+@click.option("--prometheus", "prometheus", multiple=True, metavar="URL", help="The rules of a live Prometheus.")
+@click.option("--grafana", multiple=True, metavar="URL", help="The dashboards and alerts of a live Grafana.")
+@click.option(
+    "--prometheus-token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Its token, or its user's password; SPARK_AGENT_PROMETHEUS_TOKEN as well.",
+)
+@click.option("--prometheus-user", metavar="NAME", help="Ask it as this user, and not with a token.")
+@click.option(
+    "--grafana-token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Its token; SPARK_AGENT_GRAFANA_TOKEN as well.",
+)
+@click.option(
+    "--ca-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Trust these authorities, not those of this machine.",
+)
+@click.option(
+    "--target",
+    "machines",
+    type=click.Choice(["gb10", "any"]),
+    default="gb10",
+    show_default=True,
+    help="The machines that are meant: Sparks, or any, of which nothing is known but what metrics cover.",
+)
+@click.option(
+    "--sparks",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="How many machines a sum spans that does not say; two is the cluster that NVIDIA specifies.",
+)
+@click.option(
+    "--metrics",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="What metrics of your own cover, as TOML.",
+)
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Leave out what --write-baseline once wrote here.",
+)
+@click.option(
+    "--write-baseline",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Accept all that is found now, and write it here.",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Choice(["text", "json", "sarif", "github"]),
+    default="text",
+    show_default=True,
+    help="github is for annotations in GitHub Actions.",
+)
+@click.pass_obj
+def audit(
+    target: Target,
+    paths: tuple[str, ...],
+    prometheus: tuple[str, ...],
+    grafana: tuple[str, ...],
+    prometheus_token_file: Path | None,
+    prometheus_user: str | None,
+    grafana_token_file: Path | None,
+    ca_file: Path | None,
+    machines: str,
+    sparks: int,
+    metrics: Path | None,
+    baseline: Path | None,
+    write_baseline: Path | None,
+    output: str,
+) -> int:
+    """Find rules and dashboards that take a part for the whole.
+
+    PATHs are Prometheus rule files, Grafana dashboards, and folders of them; - is standard input. All are judged
+    together: a recording rule of one file is known in another.
+
+    Exit codes: 0 nothing worse than info, 1 warnings, 2 errors, 3 something could not be audited.
+    """
+    from spark_agent.agent.config import ConfigError
+
+    if find_spec("promql_parser") is None:
+        raise ConfigError("an audit needs the package promql-parser, which is not installed here; pip has it")
+    from spark_agent.agent.audit import audit as auditing
+    from spark_agent.agent.audit import files, servers
+    from spark_agent.agent.audit.catalogue import Catalogue
+    from spark_agent.agent.audit.rules import Target as Machines
+    from spark_agent.exporters.audit_report import Format, tell
+
+    target.must_be_live("an audit looks at files and servers, not at a machine")
+    if not (paths or prometheus or grafana):
+        raise click.UsageError("nothing to audit: name files, folders, --prometheus URL or --grafana URL")
+    meant = Machines(machines)
+    read = [*files.read(paths)]
+    types: dict[str, str] = {}
+    try:
+        if prometheus:
+            access = _access("prometheus", prometheus, prometheus_token_file, prometheus_user, ca_file)
+            for url in prometheus:
+                rules, said = servers.read_prometheus(url, access)
+                read += rules
+                types |= said
+        if grafana:
+            access = _access("grafana", grafana, grafana_token_file, None, ca_file)
+            for url in grafana:
+                read += servers.read_grafana(url, access)
+        catalogue = Catalogue(_own_metrics(metrics), is_gb10=meant is Machines.GB10, types=types)
+        known = auditing.read_baseline(baseline) if baseline else ()
+        found = auditing.audit(read, catalogue, meant, machines=sparks, baseline=known)
+        if write_baseline:
+            auditing.write_baseline(write_baseline, found)
+    except (auditing.BaselineError, servers.ServerError) as error:
+        raise ConfigError(str(error)) from error
+    click.echo(tell(found, Format(output)).encode(), nl=False)
+    if found.errors:
+        return UNKNOWN
+    return {"error": 2, "warning": 1}.get(found.worst or "", 0)
+
+
+def _access(kind: str, urls: tuple[str, ...], file: Path | None, user: str | None, ca_file: Path | None) -> "Access":
+    """Return how servers of a kind are asked. No flag takes a secret: everybody sees the flags of a process."""
+    from spark_agent.agent.audit.servers import Access, secret_in
+
+    secret = secret_in(file) if file else os.environ.get(f"SPARK_AGENT_{kind.upper()}_TOKEN", "")
+    if user and not secret:
+        raise click.UsageError(f"--{kind}-user takes a password: --{kind}-token-file names its file")
+    for url in urls:
+        if secret and url.startswith("http:") and not re.match(r"http://(localhost|127\.|\[::1\])", url):
+            _complain(f"{kind}: the secret goes to {url.split('//')[-1].split('/')[0]} without encryption")
+    return Access(user=user, password=secret, ca_file=ca_file) if user else Access(token=secret, ca_file=ca_file)
+
+
+def _own_metrics(path: Path | None) -> "list[Metric]":
+    from spark_agent.agent.audit.catalogue import CatalogueError, own_rows
+    from spark_agent.agent.config import ConfigError
+
+    if path is None:
+        return []
+    try:
+        return own_rows(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (UnicodeDecodeError, CatalogueError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+@commands.command()
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--private", is_flag=True, help="Keep serial numbers, MAC addresses, host names and UUIDs.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")
@@ -859,6 +1017,58 @@ def schema(target: Target, of: str) -> int:
     else:
         from spark_agent.exporters.schema import schema as json_schema
     _write(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    return 0
+
+
+@commands.command()
+@click.option(
+    "--runbook",
+    metavar="URL",
+    help="Where docs/alerts.md can be read, for the alerts' runbook_url.  [default: its path in the project]",
+)
+@click.pass_obj
+def rules(target: Target, runbook: str | None) -> int:
+    """Print recording rules and alerts for Prometheus, with the thresholds of verdicts and findings."""
+    from spark_agent.exporters.rules import RUNBOOK, text
+
+    target.must_be_live("the rules are the same for each machine")
+    click.echo(text(runbook or RUNBOOK).encode(), nl=False)
+    return 0
+
+
+@commands.command()
+@click.argument("name", required=False)
+@click.option(
+    "--write",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="DIR",
+    help="Write them into this folder, each as spark-agent-NAME.json.",
+)
+@click.option("--force", is_flag=True, help="Replace files that are there and differ.")
+@click.pass_obj
+def dashboards(target: Target, name: str | None, folder: Path | None, force: bool) -> int:
+    """List the Grafana dashboards, print the one called NAME, or write them for Grafana to load."""
+    from spark_agent.exporters.dashboards import DASHBOARDS
+    from spark_agent.exporters.grafana import text, write
+
+    target.must_be_live("the dashboards are the same for each machine")
+    if name is not None and name not in DASHBOARDS:
+        raise click.BadParameter(f"no dashboard {name!r}; there are {', '.join(DASHBOARDS)}", param_hint="NAME")
+    if force and folder is None:
+        raise click.UsageError("--force does nothing without --write")
+    chosen = DASHBOARDS if name is None else {name: DASHBOARDS[name]}
+    if folder is not None:
+        try:
+            for path in write(chosen.values(), folder, replace=force):
+                click.echo(path)
+        except FileExistsError as error:
+            return _complain(f"{error.filename}: it is there already and differs; --force replaces it")
+    elif name is None:
+        for each, dashboard in DASHBOARDS.items():
+            click.echo(f"{each:20} {dashboard.description}")
+    else:
+        click.echo(text(DASHBOARDS[name]).encode(), nl=False)
     return 0
 
 

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 DEFAULT_FILE: Final = Path("/etc/spark-agent/spark-agent.toml")
 PREFIX: Final = "SPARK_AGENT_"
 #: Variables with that prefix that are no settings.
-OTHER_VARIABLES: Final = frozenset({"SPARK_AGENT_DEBUG"})
+OTHER_VARIABLES: Final = frozenset({"SPARK_AGENT_DEBUG", "SPARK_AGENT_PROMETHEUS_TOKEN", "SPARK_AGENT_GRAFANA_TOKEN"})
 #: Ten times the example. Without a limit, ``--config /dev/zero`` would be read for ever.
 MAX_FILE_BYTES: Final = 1 << 16
 #: What sockaddr_un holds, less its last zero: unix(7).
