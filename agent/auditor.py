@@ -5,13 +5,16 @@ interpreter's lock and the kernel let it wait, the beat would wait too.
 """
 
 import logging
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from spark_agent.agent.config import ConfigError
 from spark_agent.collectors import immutable
 
 if TYPE_CHECKING:
@@ -45,6 +48,18 @@ class Tally:
     findings: Mapping[str, int]
     errors: int
     at: float
+
+
+def auditor(paths: Sequence[Path], interval: float) -> "Auditor":
+    """Return what audits paths as the command `audit` does; raises `ConfigError` where it cannot."""
+    if find_spec("promql_parser") is None:
+        raise ConfigError("audit: needs the package promql-parser, which is not installed here; pip has it")
+    from spark_agent.agent.audit import files
+    from spark_agent.agent.audit.audit import audit
+    from spark_agent.agent.audit.catalogue import Catalogue
+    from spark_agent.agent.audit.rules import RULES
+
+    return Auditor(lambda named: audit(files.read(named), Catalogue()), RULES, paths, interval)
 
 
 #: A file as it was: a change changes this.
@@ -98,10 +113,10 @@ class Auditor:
 
 
 def _stamps(paths: Iterable[str]) -> Iterator[_Stamp]:
-    for path in map(Path, paths):
-        # What cannot be listed or looked at the audit tells.
-        inside = path.rglob("*") if path.is_dir() else ()
-        for file in (path, *inside):
+    # What cannot be listed or looked at the audit tells.
+    for path in paths:
+        inside = (Path(folder, name) for folder, _, names in os.walk(path) for name in names)
+        for file in (Path(path), *inside):
             try:
                 status = file.stat()
             except OSError:

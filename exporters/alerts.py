@@ -19,10 +19,12 @@ from spark_agent.agent.finding import Kind, Severity
 from spark_agent.collectors import Quantity, Scope, memory
 from spark_agent.exporters.prometheus import (
     AGE,
+    AUDIT,
     BEATS,
     BUILD,
     FINDING,
     LIMIT_SECONDS,
+    MISREAD,
     MISSED,
     UNCLEAN_ENDS,
     UNCLEAN_SHUTDOWNS,
@@ -96,10 +98,6 @@ def _found(
 #: By which labels Prometheus tells one target from another.
 TARGET: Final = "on (job, instance)"
 
-#: What the checks for a part of the power that is taken for the whole tell.
-MISREAD: Final = "spark_agent_misread"
-AUDIT_FINDINGS: Final = "spark_agent_audit_findings"
-
 #: Share of an hour at the SoC's limit from which on it was there all the time. Ours, as are those below.
 LONG_AT_LIMIT: Final = 0.95
 #: Share of its looks that an agent may miss.
@@ -113,16 +111,17 @@ POWER: Final = (
     Alert(
         "SparkPowerMisread",
         Severity.WARNING,
-        f"{MISREAD} == 1",
+        f"{MISREAD.name} == 1",
         10 * _MINUTE,
         f"{_HERE}: {_label('series')} is not the power that it is called",
         f"An exporter on this machine tells a part of its power as the whole; what gives it away: {_label('kind')}. "
         "Budgets, bills and alerts that rest on it are too low.",
+        (health.MISREAD,),
     ),
     Alert(
         "SparkPowerMisreadInRules",
         Severity.WARNING,
-        f"{AUDIT_FINDINGS} > 0",
+        f"{AUDIT.name} > 0",
         10 * _MINUTE,
         f"{_HERE}: rules or dashboards take a part of a Spark's power for the whole ({_label('rule')})",
         f"`spark-agent audit` finds {{{{ $value }}}} of {_label('rule')}, and says where and what to write instead.",

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
 
 from spark_agent.agent import __version__, calibration, config, logs
-from spark_agent.agent.auditor import Auditor
+from spark_agent.agent.auditor import auditor
 from spark_agent.agent.budget import own_limits
 from spark_agent.agent.config import ConfigError, Settings
 from spark_agent.agent.machine import Machine
@@ -59,13 +59,9 @@ class Target(Protocol):
         """Return the opened machine's host, or the live one."""
 
 
-def serve(settings: Settings, target: Target, auditor: Auditor | None = None) -> int:
-    """Run until a signal ends it, and return the exit code; raises `ConfigError` for what cannot be started with.
-
-    The ``auditor`` is that of the paths in the settings.
-    """
-    if settings.audit and auditor is None:
-        raise ConfigError("audit: this agent comes without an audit")
+def serve(settings: Settings, target: Target) -> int:
+    """Run until a signal ends it, and return the exit code; raises `ConfigError` for what cannot be started with."""
+    audits = auditor(settings.audit, settings.audit_interval) if settings.audit else None
     machine = target.open()
     host = target.host(machine)
     scribe: Scribe | None = None
@@ -91,9 +87,9 @@ def serve(settings: Settings, target: Target, auditor: Auditor | None = None) ->
         own_limits(settings),
         calibrate(),
         Listener(neighbours.pages) if neighbours else None,
-        lambda: auditor.tally if auditor else None,
+        lambda: audits.tally if audits else None,
     )
-    aside = [one for one in (neighbours, auditor) if one]
+    aside = [one for one in (neighbours, audits) if one]
     for thread in aside:
         thread.start()
     try:

@@ -1,6 +1,7 @@
 """The daemon beside an exporter that tells the GPU's power as the machine's, from the setting to what is told."""
 
 import json
+import re
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from exporter import Exporter, page
 from jsonschema import Draft202012Validator
 from rigs import until
 
+from spark_agent.agent.audit.rules import RULES
 from spark_agent.exporters.schema import schema
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"
@@ -111,3 +113,25 @@ def test_nvml_under_another_name_is_found_by_what_it_does(tmp_path: Path) -> Non
         exporter.answer = answer
         until(lambda: told(daemon, IDENTITY), lambda: daemon.log)
         assert told(daemon, FLOOR) is None
+
+
+def test_rules_are_audited_again_when_they_change(tmp_path: Path) -> None:
+    """Each rule of the audit is a series, at 0 too; what cannot be read is counted."""
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    file = rules / "power.yml"
+    line = "groups:\n- name: power\n  rules:\n  - record: node:system_power:watts\n    expr: {}\n"
+    file.write_text(line.format("sum(DCGM_FI_DEV_POWER_USAGE)"))
+    found = 'spark_agent_audit_findings{rule="PWR001"}'
+    with Daemon(tmp_path, f"--audit={rules}", "--audit.interval=1") as daemon:
+        until(lambda: told(daemon, found) == 1, lambda: daemon.log)
+        assert set(RULES) == set(re.findall(r'spark_agent_audit_findings{rule="(\w+)"}', daemon.get()[1]))
+        assert 0 == told(daemon, "spark_agent_audit_errors")
+        file.write_text(line.format("gb10_system_power_watts"))
+        until(lambda: told(daemon, found) == 0, lambda: daemon.log)
+        file.write_text("groups: [")
+        until(lambda: told(daemon, "spark_agent_audit_errors") == 1, lambda: daemon.log)
+        assert "cannot be audited: " in daemon.log
+        first = told(daemon, "spark_agent_audit_timestamp_seconds")
+        until(lambda: told(daemon, "spark_agent_audit_timestamp_seconds") != first)
+        assert 1 == daemon.log.count("cannot be audited: "), "it did not change"
