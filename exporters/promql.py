@@ -17,22 +17,6 @@ from spark_agent.exporters.prometheus import DERIVED, Family, Type, plans
 #: What Prometheus adds to every series that it scrapes.
 TARGET: Final = ("job", "instance")
 
-#: Told by the audit of what else runs on a machine.
-AUDIT: Final = (
-    Family(
-        "spark_agent_misread",
-        Type.GAUGE,
-        "1 for each series of another exporter here that claims more than it measures. Source: its page, as audited.",
-        ("series", "kind"),
-    ),
-    Family(
-        "spark_agent_audit_findings",
-        Type.GAUGE,
-        "Rules and panels that misread power, by the rule they break. Source: the files that were audited.",
-        ("rule",),
-    ),
-)
-
 
 @cache
 def known() -> Mapping[str, Family]:
@@ -40,7 +24,7 @@ def known() -> Mapping[str, Family]:
     planned = (
         family for plan in plans().values() for family, _ in (*plan.numbers, *plan.infos, *plan.switches, *plan.states)
     )
-    return {family.metric: family for family in chain(AUDIT, planned, *DERIVED.values())}
+    return {family.metric: family for family in chain(planned, *DERIVED.values())}
 
 
 class Machines(StrEnum):
