@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from spark_agent.agent.config import ConfigError
+from spark_agent.agent.config import ConfigError, Settings
 from spark_agent.collectors import immutable
 
 if TYPE_CHECKING:
@@ -50,16 +50,28 @@ class Tally:
     at: float
 
 
-def auditor(paths: Sequence[Path], interval: float) -> "Auditor":
-    """Return what audits paths as the command `audit` does; raises `ConfigError` where it cannot."""
+def auditor(settings: Settings) -> "Auditor | None":
+    """Return what audits as the command `audit` does, where that is wanted; a `ConfigError` says why it cannot."""
+    if not settings.audit:
+        return None
     if find_spec("promql_parser") is None:
         raise ConfigError("audit: needs the package promql-parser, which is not installed here; pip has it")
     from spark_agent.agent.audit import files
-    from spark_agent.agent.audit.audit import audit
-    from spark_agent.agent.audit.catalogue import Catalogue
+    from spark_agent.agent.audit.audit import BaselineError, audit, read_baseline
+    from spark_agent.agent.audit.catalogue import Catalogue, CatalogueError, own_rows_in
     from spark_agent.agent.audit.rules import RULES
 
-    return Auditor(lambda named: audit(files.read(named), Catalogue()), RULES, paths, interval)
+    try:
+        catalogue = Catalogue(own_rows_in(settings.audit_metrics) if settings.audit_metrics else ())
+        baseline = read_baseline(settings.audit_baseline) if settings.audit_baseline else set()
+    except (BaselineError, CatalogueError) as error:
+        raise ConfigError(f"audit: {error}") from error
+    return Auditor(
+        lambda paths: audit(files.read(paths), catalogue, baseline=baseline),
+        RULES,
+        settings.audit,
+        settings.audit_interval,
+    )
 
 
 #: A file as it was: a change changes this.

@@ -22,7 +22,6 @@ import click
 from spark_agent.agent import BEAT_SECONDS, __version__
 
 if TYPE_CHECKING:
-    from spark_agent.agent.audit.catalogue import Metric
     from spark_agent.agent.audit.servers import Access
     from spark_agent.agent.blackbox import Recording
     from spark_agent.agent.budget import Limit
@@ -42,8 +41,8 @@ CONFIG: Final = 78
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 
-#: The commands that read the settings: all of them, or those on power (`Target.own_limits`).
-CONFIGURED: Final = ("serve", "snapshot", "doctor")
+#: The commands that read the settings: all of them, those on power (`Target.own_limits`), or those on misreads.
+CONFIGURED: Final = ("serve", "snapshot", "doctor", "audit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -399,6 +398,9 @@ def serve(context: click.Context, /, check_config: bool, **_: object) -> int:
     if problems:
         raise config.ConfigError(*problems)
     if check_config:
+        from spark_agent.agent.auditor import auditor
+
+        auditor(settings)  # what it cannot start with it raises
         return 0
     from spark_agent.exporters.daemon import serve as run
 
@@ -783,7 +785,7 @@ def _begins(path: Path) -> bytes:
     "--metrics",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="What metrics of your own cover, as TOML.",
+    help="What metrics of your own cover, as TOML.  [default: the settings' audit.metrics]",
 )
 @click.option(
     "--baseline",
@@ -829,13 +831,13 @@ def audit(
 
     Exit codes: 0 nothing worse than info, 1 warnings, 2 errors, 3 something could not be audited.
     """
-    from spark_agent.agent.config import ConfigError
+    from spark_agent.agent.config import MISREADS, ConfigError, Sources, load
 
     if find_spec("promql_parser") is None:
         raise ConfigError("an audit needs the package promql-parser, which is not installed here; pip has it")
     from spark_agent.agent.audit import audit as auditing
     from spark_agent.agent.audit import files, servers
-    from spark_agent.agent.audit.catalogue import Catalogue
+    from spark_agent.agent.audit.catalogue import Catalogue, CatalogueError, own_rows_in
     from spark_agent.agent.audit.rules import Target as Machines
     from spark_agent.exporters.audit_report import Format, tell
 
@@ -856,12 +858,14 @@ def audit(
             access = _access("grafana", grafana, grafana_token_file, None, ca_file)
             for url in grafana:
                 read += servers.read_grafana(url, access)
-        catalogue = Catalogue(_own_metrics(metrics), is_gb10=meant is Machines.GB10, types=types)
+        metrics = metrics or load(Sources(target.settings, os.environ), MISREADS).audit_metrics
+        own = own_rows_in(metrics) if metrics else ()
+        catalogue = Catalogue(own, is_gb10=meant is Machines.GB10, types=types)
         known = auditing.read_baseline(baseline) if baseline else ()
         found = auditing.audit(read, catalogue, meant, machines=sparks, baseline=known)
         if write_baseline:
             auditing.write_baseline(write_baseline, found)
-    except (auditing.BaselineError, servers.ServerError) as error:
+    except (auditing.BaselineError, CatalogueError, servers.ServerError) as error:
         raise ConfigError(str(error)) from error
     click.echo(tell(found, Format(output)).encode(), nl=False)
     if found.errors:
@@ -880,20 +884,6 @@ def _access(kind: str, urls: tuple[str, ...], file: Path | None, user: str | Non
         if secret and url.startswith("http:") and not re.match(r"http://(localhost|127\.|\[::1\])", url):
             _complain(f"{kind}: the secret goes to {url.split('//')[-1].split('/')[0]} without encryption")
     return Access(user=user, password=secret, ca_file=ca_file) if user else Access(token=secret, ca_file=ca_file)
-
-
-def _own_metrics(path: Path | None) -> "list[Metric]":
-    from spark_agent.agent.audit.catalogue import CatalogueError, own_rows
-    from spark_agent.agent.config import ConfigError
-
-    if path is None:
-        return []
-    try:
-        return own_rows(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (UnicodeDecodeError, CatalogueError) as error:
-        raise ConfigError(f"{path}: {error}") from error
 
 
 @commands.command()

@@ -459,6 +459,28 @@ class Settings:
             live=False,
         ),
     ] = 300.0
+    audit_metrics: Annotated[
+        Path | None,
+        Setting(
+            "audit.metrics",
+            FILE,
+            MISREADS,
+            "What metrics of your own cover, for this audit and for the command's: docs/audit.md.",
+            live=False,
+            example="/etc/spark-agent/metrics.toml",
+        ),
+    ] = None
+    audit_baseline: Annotated[
+        Path | None,
+        Setting(
+            "audit.baseline",
+            FILE,
+            MISREADS,
+            "Leave out what this file accepts: `audit --write-baseline` writes it.",
+            live=False,
+            example="/etc/spark-agent/audit-baseline.json",
+        ),
+    ] = None
     log_level: Annotated[Level, Setting("log.level", _choice(Level), "Log", "Least severe line to log.")] = Level.INFO
     log_format: Annotated[Format, Setting("log.format", _choice(Format), "Log", "How a line is written.")] = (
         Format.LOGFMT

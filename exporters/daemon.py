@@ -61,7 +61,7 @@ class Target(Protocol):
 
 def serve(settings: Settings, target: Target) -> int:
     """Run until a signal ends it, and return the exit code; raises `ConfigError` for what cannot be started with."""
-    audits = auditor(settings.audit, settings.audit_interval) if settings.audit else None
+    audits = auditor(settings)
     machine = target.open()
     host = target.host(machine)
     scribe: Scribe | None = None

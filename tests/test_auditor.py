@@ -3,14 +3,18 @@
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 from rigs import until
 
+from spark_agent.agent.audit import files
+from spark_agent.agent.audit.audit import audit, write_baseline
+from spark_agent.agent.audit.catalogue import Catalogue
 from spark_agent.agent.audit.claim import Finding, Severity, Unreadable
-from spark_agent.agent.auditor import Auditor, Tally
+from spark_agent.agent.auditor import Auditor, Tally, auditor
+from spark_agent.agent.config import ConfigError, Settings
 
 
 @dataclass
@@ -117,3 +121,42 @@ def test_it_goes_on_after_a_fault(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     assert ({"PWR001": 1}, 0) == counted(auditor.tally)
     assert "the audit failed" in caplog.text
     assert "too deep" in caplog.text
+
+
+class TestSettings:
+    """The audit that the settings ask for."""
+
+    _RULES = "groups: [{name: g, rules: [{record: 'node:power:watts', expr: sum(rack_watts)}]}]"
+
+    def test_an_own_catalogue_counts(self, tmp_path: Path) -> None:
+        """A metric that only its owner knows is judged as the owner says."""
+        (tmp_path / "rules.yml").write_text(self._RULES)
+        own = tmp_path / "metrics.toml"
+        own.write_text('[metrics.rack_watts]\nscope = "gpu"\nunit = "W"\n')
+        counts = []
+        for metrics in (None, own):
+            made = auditor(Settings(audit=(tmp_path / "rules.yml",), audit_metrics=metrics))
+            assert made
+            made.look()
+            assert made.tally
+            counts.append(made.tally.findings["PWR001"])
+        assert [0, 1] == counts
+
+    def test_a_baseline_counts(self, tmp_path: Path) -> None:
+        """What its owner accepts is not counted."""
+        rules = tmp_path / "rules.yml"
+        rules.write_text(self._RULES.replace("rack_watts", "DCGM_FI_DEV_POWER_USAGE"))
+        accepted = audit(files.read([str(rules)]), Catalogue())
+        write_baseline(tmp_path / "accepted.json", accepted)
+        made = auditor(Settings(audit=(rules,), audit_baseline=tmp_path / "accepted.json"))
+        assert made
+        made.look()
+        assert made.tally
+        assert (1, 0) == (len(accepted.findings), sum(made.tally.findings.values()))
+
+    @pytest.mark.parametrize("name", ["audit_metrics", "audit_baseline"])
+    def test_a_file_that_cannot_be_used_is_a_wrong_configuration(self, tmp_path: Path, name: str) -> None:
+        """The file is named, and nothing starts."""
+        settings = replace(Settings(audit=(tmp_path,)), **{name: tmp_path / "none"})
+        with pytest.raises(ConfigError, match=f"{tmp_path}/none: No such file"):
+            auditor(settings)

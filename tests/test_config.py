@@ -70,6 +70,8 @@ SAMPLES: Mapping[str, tuple[tuple[str, Any], ...]] = {
     "misread.interval": (("1", 1.0), ("2.5", 2.5), ("60", 60.0)),
     "audit": tuple((f"/{name}", (Path(f"/{name}"),)) for name in "abc"),
     "audit.interval": (("1", 1.0), ("2.5", 2.5), ("86400", 86400.0)),
+    "audit.metrics": tuple((f"/{name}.toml", Path(f"/{name}.toml")) for name in "abc"),
+    "audit.baseline": tuple((f"/{name}.json", Path(f"/{name}.json")) for name in "abc"),
     "log.level": (("debug", Level.DEBUG), ("warn", Level.WARN), ("error", Level.ERROR)),
     "log.format": (("json", Format.JSON),) * 3,
     "speed": (("0.5", 0.5), ("2", 2.0), ("100000", 100000.0)),

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import Final
 
 
@@ -507,6 +508,18 @@ class CatalogueError(ValueError):
 
 _OWN_KEYS: Final = ("scope", "unit", "kind", "role", "estimate")
 _OWN_EXTENTS: Final = tuple(extent.value for extent in Extent if extent is not Extent.MIXED)
+
+
+def own_rows_in(path: Path) -> list[Metric]:
+    """Return the metrics that a file has, or raise a `CatalogueError` that names it."""
+    try:
+        return own_rows(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CatalogueError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise CatalogueError(f"{path}: is no UTF-8") from None
+    except CatalogueError as error:
+        raise CatalogueError(f"{path}: {error}") from None
 
 
 def own_rows(text: str) -> list[Metric]:
