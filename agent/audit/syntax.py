@@ -7,6 +7,7 @@ brackets, and aliases within aliases would grow without end where somebody walks
 import json
 import math
 import re
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -124,40 +125,51 @@ def parse_json(text: str) -> Parsed:
         raise MalformedError("is nested too deeply") from None
     except ValueError as error:
         raise MalformedError(f"no JSON: {error}") from None
-    return Parsed(root, lambda at: _json_line(text, at))
+    return Parsed(root, _JsonLines(text).of)
 
 
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no number")
 
 
-def _json_line(text: str, at: At) -> int | None:
-    """Return the line of a value, found by going through the text once more: only findings ask."""
-    value_at = json.JSONDecoder().raw_decode
-    position = _skip(text, 0)
-    for step in at:
-        found = None
+class _JsonLines:
+    """The lines of a JSON text's values: only findings ask, so each mapping or list is gone through when one does."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._breaks: list[int] = []
+        #: By the place of a mapping or list: where what is in it begins.
+        self._within: dict[int, dict[str | int, int]] = {}
+
+    def of(self, at: At) -> int | None:
+        """Return the line of a place, from 1; None where there is no such place."""
+        if not self._breaks:
+            self._breaks = [match.start() for match in re.finditer("\n", self._text)] + [len(self._text)]
+        position = _skip(self._text, 0)
+        for step in at:
+            if position not in self._within:
+                self._within[position] = self._children(position)
+            if step not in self._within[position]:
+                return None
+            position = self._within[position][step]
+        return bisect_left(self._breaks, position) + 1
+
+    def _children(self, position: int) -> dict[str | int, int]:
+        text, value_at = self._text, json.JSONDecoder().raw_decode
+        found: dict[str | int, int] = {}
         if text[position] not in "{[":
-            return None
+            return found
         is_object, position = text[position] == "{", _skip(text, position + 1)
-        index = 0
         while text[position] not in "}]":
-            key: str | int = index
+            key: str | int = len(found)
             if is_object:
                 key, position = value_at(text, position)
                 position = _skip(text, _skip(text, position) + 1)
-            if key == step:
-                found = position  # and the last one counts, where it stands twice
-                if not is_object:
-                    break
+            found[key] = position  # the last one counts, where it stands twice
             position = _skip(text, value_at(text, position)[1])
             if text[position] == ",":
                 position = _skip(text, position + 1)
-            index += 1
-        if found is None:
-            return None
-        position = found
-    return text.count("\n", 0, position) + 1
+        return found
 
 
 def _skip(text: str, position: int) -> int:
