@@ -45,7 +45,8 @@ _METRICS = st.sampled_from(
     ["DCGM_FI_DEV_POWER_USAGE", "nvidia_smi_energy_joules_total", "gb10_system_power_watts", "node_hwmon_power_watt",
      "kepler_node_cpu_watts", "DCGM_FI_DEV_POWER_MGMT_LIMIT", 'gb10_power_limit_watts{limit="pl1"}', "up",
      "a:power:sum", "vllm:generation_tokens_total", "price_eur", "$metric", "${prefix}gpu_power_watts",
-     '{__name__=~"gb10_.*_watts"}', 'node_hwmon_sensor_label{label="gpu"}', "time()", "vector(0)", "acme_power_milliwatts"]
+     '{__name__=~"gb10_.*_watts"}', 'node_hwmon_sensor_label{label="gpu"}', "time()", "vector(0)",
+     "acme_power_milliwatts"]
 )  # fmt: skip
 _NUMBERS = st.sampled_from(
     ["0", "-0", "1", "240", "1e3", "1e999", "-1e999", "NaN", "Inf", "-Inf", "0x7fffffffffffffffff", "1e-320", "3.6e6",
@@ -88,9 +89,7 @@ def _mutated(draw: st.DrawFn, texts: list[str]) -> str:
     for _ in range(draw(st.integers(1, 5))):
         start, length = draw(st.integers(0, len(text))), draw(st.integers(0, 20))
         new = draw(
-            st.sampled_from(
-                ["", "(", ")", "{", '"', "[", "$", "#", "\n", "\0", "\ud800", "0", "1e999", "{{", "&a", "*a"]
-            )
+            st.sampled_from(["", "(", ")", "{", '"', "[", "$", "#", "\n", "\0", "0", "1e999", "{{", "&a", "*a"])
             | st.text(max_size=3)
             | st.just(text[start : start + length] * 2)
         )
@@ -345,7 +344,7 @@ def test_a_file_that_is_too_much_ends_with_a_line(tmp_path: Path, write: Any, co
 
 @pytest.mark.once
 def test_many_wrong_panels(tmp_path: Path) -> None:
-    """Some ten thousand wrong ones are told, in a process that has 1 GiB and a minute: no cost grows as their square."""
+    """They are told in a process that has 1 GiB and a minute: no cost grows as the square of their number."""
     path = tmp_path / "dashboard.json"
     _many_panels(path)
     done = _process(path)
