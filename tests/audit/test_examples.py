@@ -110,6 +110,14 @@ def test_suggested_expressions(name: str) -> None:
     assert [] == still_wrong
 
 
+def test_an_alert_stays_one() -> None:
+    """An expression that is suggested for an alert compares something: without that it would always fire."""
+    alerts = [one for name in WRONG for one in _suggested(name) if "› alert " in one.where]
+
+    assert alerts
+    assert [] == [one.suggestion for one in alerts if not re.search(r"[<>]|==", one.suggestion)]
+
+
 def test_most_suggestions_are_expressions() -> None:
     """What is judged above is judged: the words do not swallow them."""
     assert sum(bool(one.suggestion) for one in audited(".").findings) / 2 < sum(map(len, map(_suggested, WRONG)))
