@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Any, Final
+from urllib.parse import quote
 
 from spark_agent.agent import __version__
 from spark_agent.agent.audit.audit import Audit, identity
@@ -43,7 +44,9 @@ def tell(audit: Audit, form: Format) -> str:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    """Return JSON that people can read in their language, with what could steer a terminal escaped."""
+    told = json.dumps(value, indent=2, ensure_ascii=False)
+    return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in told) + "\n"
 
 
 # Text
@@ -178,7 +181,7 @@ def _result(finding: Finding, ids: list[str]) -> dict[str, Any]:
     text = f"{finding.message}. In {finding.where}: {finding.expr}"
     if finding.suggestion:
         text += f". Instead: {finding.suggestion}"
-    place: dict[str, Any] = {"artifactLocation": {"uri": finding.file}}
+    place: dict[str, Any] = {"artifactLocation": {"uri": quote(finding.file)}}
     if finding.line is not None:
         place["region"] = {"startLine": finding.line}
     return {
@@ -210,7 +213,7 @@ def _annotations(audit: Audit) -> Iterator[str]:
 
 
 def _data(text: str) -> str:
-    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    return "%0A".join(_plain(line).replace("%", "%25") for line in text.splitlines())
 
 
 def _property(text: str) -> str:

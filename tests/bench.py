@@ -3,8 +3,10 @@
 A start is a process of its own, its cost the processor time of its children (user and system), the median of several.
 A look is held against reading the same files by hand: every file that the look read, opened, read and closed.
 The estimate is held against published readings of whole systems; docs/estimate.md has them row by row.
+The audit is of dashboards as large as people's, made here; a quarter of their panels is wrong.
 """
 
+import json
 import os
 import resource
 import signal
@@ -22,6 +24,9 @@ import bench_daemon
 import estimates
 from imagine import build, write_folder
 
+from spark_agent.agent.audit.audit import audit
+from spark_agent.agent.audit.catalogue import Catalogue
+from spark_agent.agent.audit.files import read
 from spark_agent.agent.machine import demos, open_machine
 from spark_agent.agent.snapshot import look
 from spark_agent.collectors import declarations, discover
@@ -74,6 +79,48 @@ def bare(root: str, paths: list[str]) -> None:
         os.close(fd)
 
 
+#: Titles and expressions by turns, of which one is wrong.
+PANELS = (
+    ("GPU power of {}", 'sum by (instance, gpu) (DCGM_FI_DEV_POWER_USAGE{{instance=~"$node", job="{}"}})'),
+    ("Node power of {}", 'sum by (instance) (avg_over_time(nvidia_smi_power_draw_watts{{job="{}"}}[$__interval]))'),
+    ("Temperature of {}", 'max by (instance) (DCGM_FI_DEV_GPU_TEMP{{instance=~"$node", job="{}"}}) > 20'),
+    ("Tokens of {}", 'sum(rate(vllm:generation_tokens_total{{job="{}"}}[$__rate_interval])) or vector(0)'),
+)
+DASHBOARDS = 1000
+PANELS_EACH = 30
+
+
+def dashboard(number: int) -> str:
+    """Return a dashboard of some 60 kB, as Grafana writes it."""
+    panels = []
+    for index in range(PANELS_EACH):
+        title, expr = (text.format(f"lab-{number}-{index}") for text in PANELS[index % len(PANELS)])
+        steps = [{"color": color, "value": value} for color, value in (("green", None), ("orange", 60), ("red", 90))]
+        look = {
+            "axisBorderShow": False, "axisCenteredZero": False, "axisColorMode": "text", "axisLabel": "",
+            "axisPlacement": "auto", "barAlignment": 0, "drawStyle": "line", "fillOpacity": 10, "gradientMode": "none",
+            "hideFrom": {"legend": False, "tooltip": False, "viz": False}, "insertNulls": False, "lineWidth": 1,
+            "lineInterpolation": "linear", "pointSize": 5, "scaleDistribution": {"type": "linear"}, "spanNulls": False,
+            "showPoints": "never", "stacking": {"group": "A", "mode": "none"}, "thresholdsStyle": {"mode": "off"},
+        }  # fmt: skip
+        panels.append(
+            {
+                "datasource": {"type": "prometheus", "uid": "${datasource}"},
+                "description": "What it is, where it comes from, and what to do when it is high. ",
+                "fieldConfig": {
+                    "defaults": {"custom": look, "thresholds": {"mode": "absolute", "steps": steps}},
+                    "overrides": [],
+                },
+                "gridPos": {"h": 8, "w": 12, "x": index % 2 * 12, "y": index // 2 * 8},
+                "id": index,
+                "targets": [{"expr": expr, "legendFormat": "{{instance}}", "refId": "A"}],
+                "title": title,
+                "type": "timeseries",
+            }
+        )
+    return json.dumps({"panels": panels, "schemaVersion": 39, "title": f"Lab {number}"}, indent=2)
+
+
 def main() -> None:
     """Measure, and print."""
     # Told to end, it takes what it started along.
@@ -110,6 +157,15 @@ def main() -> None:
     print(f"  a look, files on disk              {from_disk * 1e3:6.2f} ms   {from_disk / by_hand:.1f} × that")
     print(f"  a look, files in memory            {in_memory * 1e3:6.2f} ms   {in_memory / by_hand:.1f} × that")
     print(f"({len(demos())} demos)")
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(DASHBOARDS):
+            (Path(folder) / f"{number}.json").write_text(dashboard(number))
+        found = []
+        cost = seconds(lambda: found.append(audit(read([folder]), Catalogue())))
+    print(f"audit of {DASHBOARDS} dashboards, {len(dashboard(0)) / 1e3:.0f} kB and {PANELS_EACH} panels each")
+    print(
+        f"  {len(found[0].findings)} findings                     {cost:6.1f} s   {cost / DASHBOARDS * 1e3:.1f} ms each"
+    )
     for line in estimates.report():
         print(line)
     print("the daemon, beside node_exporter; MB are of a million bytes, all figures of this machine, not of a Spark")

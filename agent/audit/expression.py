@@ -68,6 +68,19 @@ def _parsed(text: str) -> Expr:
     return parse(text)
 
 
+def _tree(text: str) -> Expr:
+    """Return a tree, or raise a `ValueError`."""
+    try:
+        return _parsed(text)
+    except OverflowError as fault:
+        raise ValueError(str(fault)) from None
+    except BaseException as fault:
+        # What Rust calls a panic is no `Exception` here, and its type cannot be imported.
+        if type(fault).__name__ == "PanicException":
+            raise ValueError("the parser gave up on it") from None
+        raise
+
+
 def read(text: str, variables: Mapping[str, str] | None = None) -> Expression:
     """Return an expression's tree, or raise `ExpressionError`."""
     if len(text) > MAX_CHARACTERS:
@@ -80,13 +93,13 @@ def read(text: str, variables: Mapping[str, str] | None = None) -> Expression:
     # A variable may be a metric or a number: which one fits is known when it is parsed.
     first = _substituted(text, known, lambda name: VARIABLE + name, named, comments)
     try:
-        tree = _parsed(first)
-    except (ValueError, OverflowError) as fault:
+        tree = _tree(first)
+    except ValueError as fault:
         if not named:
             raise ExpressionError(_short(fault)) from None
         try:
-            tree = _parsed(_substituted(text, known, lambda _: "1", [], []))
-        except (ValueError, OverflowError):
+            tree = _tree(_substituted(text, known, lambda _: "1", [], []))
+        except ValueError:
             raise ExpressionError(_short(fault)) from None
     return Expression(text, tree, tuple(dict.fromkeys(named)), " ".join(comments))
 

@@ -10,7 +10,6 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Final
 
 import yaml
@@ -126,7 +125,7 @@ def parse_json(text: str) -> Parsed:
         raise MalformedError("is nested too deeply") from None
     except ValueError as error:
         raise MalformedError(f"no JSON: {error}") from None
-    return Parsed(root, _JsonLines(text))
+    return Parsed(root, _JsonLines(text).of)
 
 
 def _no_constant(name: str) -> float:
@@ -134,47 +133,43 @@ def _no_constant(name: str) -> float:
 
 
 class _JsonLines:
-    """The lines of a JSON text's values, found by going through it once more: only findings ask."""
+    """The lines of a JSON text's values: only findings ask, so each mapping or list is gone through when one does."""
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._value_at = json.JSONDecoder().raw_decode
-        #: By where a mapping or list begins: where its values do.
-        self._values: dict[int, dict[str | int, int]] = {}
+        self._breaks: list[int] = []
+        #: By the place of a mapping or list: where what is in it begins.
+        self._within: dict[int, dict[str | int, int]] = {}
 
-    def __call__(self, at: At) -> int | None:
-        """Return the line of a value, from 1; None where there is none."""
+    def of(self, at: At) -> int | None:
+        """Return the line of a place, from 1; None where there is no such place."""
+        if not self._breaks:
+            self._breaks = [match.start() for match in re.finditer("\n", self._text)] + [len(self._text)]
         position = _skip(self._text, 0)
         for step in at:
-            if position not in self._values:
-                self._values[position] = dict(self._within(position))
-            found = self._values[position].get(step)
-            if found is None:
+            if position not in self._within:
+                self._within[position] = self._children(position)
+            if step not in self._within[position]:
                 return None
-            position = found
+            position = self._within[position][step]
         return bisect_left(self._breaks, position) + 1
 
-    @cached_property
-    def _breaks(self) -> list[int]:
-        return [match.start() for match in re.finditer("\n", self._text)]
-
-    def _within(self, position: int) -> Iterator[tuple[str | int, int]]:
-        """Yield the keys or indices of a mapping or list, and where the values stand; of one key, the last counts."""
-        text = self._text
+    def _children(self, position: int) -> dict[str | int, int]:
+        text, value_at = self._text, json.JSONDecoder().raw_decode
+        found: dict[str | int, int] = {}
         if text[position] not in "{[":
-            return
+            return found
         is_object, position = text[position] == "{", _skip(text, position + 1)
-        index = 0
         while text[position] not in "}]":
-            key: str | int = index
+            key: str | int = len(found)
             if is_object:
-                key, position = self._value_at(text, position)
+                key, position = value_at(text, position)
                 position = _skip(text, _skip(text, position) + 1)
-            yield key, position
-            position = _skip(text, self._value_at(text, position)[1])
+            found[key] = position  # the last one counts, where it stands twice
+            position = _skip(text, value_at(text, position)[1])
             if text[position] == ",":
                 position = _skip(text, position + 1)
-            index += 1
+        return found
 
 
 def _skip(text: str, position: int) -> int:
@@ -268,18 +263,6 @@ class _Comments:
 
 
 @dataclass(slots=True)
-class _Node:
-    """A value that is complete, its first and last line, and how many values it is with all within."""
-
-    value: Any
-    first: int
-    last: int
-    size: int = 1
-    #: Whether it is ``<<``, as a key: what follows is merged.
-    is_merge: bool = False
-
-
-@dataclass(slots=True)
 class _Frame:
     """A mapping or list that is not yet complete."""
 
@@ -289,128 +272,11 @@ class _Frame:
     is_merge: bool = False
     merged: list[Any] = field(default_factory=list)
 
-    def put(self, node: _Node) -> None:
-        """Add an item, a key, or the value of the key before."""
-        container, place = self.container, self.container.place
-        place.last = max(place.last, node.last)
-        place.size += node.size
-        if isinstance(container, _List):
-            place.lines[len(container)] = node.first
-            container.append(node.value)
-        elif self.is_merge:
-            self.merged.append(node.value)
-            self.is_merge = False
-        elif self.key is not None:
-            place.lines[self.key] = node.first
-            container[self.key] = node.value
-            self.key = None
-        elif node.is_merge:
-            self.is_merge = True
-        else:
-            if isinstance(node.value, dict | list):
-                raise MalformedError(f"line {node.first}: no YAML: a key is no text")
-            self.key = "null" if node.value is None else str(node.value)
-            if self.key in container:
-                raise MalformedError(f"line {node.first}: no YAML: {self.key} stands twice")
-
-    def complete(self) -> _Node:
-        """Return the mapping or list, with what ``<<`` names where it has no such key of its own."""
-        container, place = self.container, self.container.place
-        for merged in self.merged:
-            for source in merged if isinstance(merged, _List) else [merged]:
-                if isinstance(source, _Mapping) and isinstance(container, _Mapping):
-                    place.lines |= {key: source.place.lines[key] for key in source.keys() - container.keys()}
-                    container |= {key: value for key, value in source.items() if key not in container}
-        return _Node(container, place.first, place.last, place.size)
-
-
-class _Builder:
-    """Makes values of events."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._comments = _Comments(text)
-        self._anchors: dict[str, Any] = {}
-        self._open: list[_Frame] = []
-        self._values = 0
-
-    def documents(self) -> Iterator[Any]:
-        """Yield the value of each document."""
-        for event in yaml.parse(self._text, Loader=_LOADER):
-            node = self._node(event)
-            if node is None:
-                continue
-            # What is within a mapping or list was counted as it came.
-            self._values += node.size if isinstance(event, yaml.AliasEvent) else 1
-            if self._values > MAX_VALUES:
-                raise MalformedError(
-                    f"line {node.first}: holds more than {MAX_VALUES} values, with those that its aliases repeat"
-                )
-            if self._open:
-                self._open[-1].put(node)
-            else:
-                yield node.value
-
-    def _node(self, event: yaml.Event) -> _Node | None:
-        """Return what an event completes."""
-        if isinstance(event, yaml.ScalarEvent):
-            return self._scalar(event)
-        if isinstance(event, yaml.AliasEvent):
-            return self._alias(event)
-        if isinstance(event, yaml.CollectionStartEvent):
-            self._begin(event)
-        elif isinstance(event, yaml.CollectionEndEvent):
-            frame = self._open.pop()
-            if frame.anchor:
-                self._anchors[frame.anchor] = frame.container
-            return frame.complete()
-        elif isinstance(event, yaml.DocumentStartEvent):
-            self._anchors.clear()
-        return None
-
-    def _scalar(self, event: yaml.ScalarEvent) -> _Node:
-        self._comments.skip(event)
-        first, last = _lines(event)
-        value: str | None = event.value
-        if not event.style and value in _NULLS:
-            value = None
-        elif event.style == "|":
-            value = _Block(value)
-            value.line = first
-        if event.anchor:
-            self._anchors[event.anchor] = value
-        return _Node(value, first, last, is_merge=not event.style and value == "<<")
-
-    def _alias(self, event: yaml.AliasEvent) -> _Node:
-        line, _ = _lines(event)
-        if event.anchor not in self._anchors:
-            raise MalformedError(
-                f"line {line}: no YAML: no anchor is before the alias *{event.anchor}, or it is within"
-            )
-        value = self._anchors[event.anchor]
-        return _Node(value, line, line, value.place.size if isinstance(value, _Mapping | _List) else 1)
-
-    def _begin(self, event: yaml.CollectionStartEvent) -> None:
-        line, _ = _lines(event)
-        if len(self._open) >= MAX_DEPTH:
-            raise MalformedError(f"line {line}: is nested deeper than {MAX_DEPTH}")
-        container = _Mapping() if isinstance(event, yaml.MappingStartEvent) else _List()
-        container.place = _Place(line, line, self._comments)
-        self._anchors.pop(event.anchor or "", None)  # an alias within itself would have no end
-        self._open.append(_Frame(container, event.anchor))
-
-
-def _lines(event: Any) -> tuple[int, int]:
-    """Return the first and last line of an event; a block ends where the next line begins."""
-    is_block = getattr(event, "style", None) in ("|", ">")
-    first = event.start_mark.line + 1
-    return first, max(first, event.end_mark.line + (0 if is_block and not event.end_mark.column else 1))
-
 
 def parse_yaml(text: str) -> Parsed:
     """Return what a YAML text holds, with texts for all scalars but null; or raise `MalformedError`."""
     try:
-        documents = list(_Builder(text).documents())
+        documents = list(_documents(text))
     except MalformedError as error:
         raise MalformedError(_broken_template(text) or str(error)) from None
     except yaml.MarkedYAMLError as error:
@@ -436,11 +302,122 @@ def _broken_template(text: str) -> str | None:
 def _yaml_line(root: Any, at: At) -> int | None:
     line = None
     for step in at:
-        try:
-            if isinstance(root, _Mapping | _List):
-                line = root.place.lines[step]
-            # The documents of a stream stand in a list of ours, which has no place.
+        if not isinstance(root, _Mapping | _List):
+            # Documents of a stream stand in a list of ours, which has no place.
+            if not isinstance(root, list) or not isinstance(step, int):
+                return None
             root = root[step]
-        except (IndexError, KeyError, TypeError):
+            line = root.place.first if isinstance(root, _Mapping | _List) else None
+            continue
+        line = root.place.lines.get(step)
+        if line is None:
             return None
-    return root.place.first if line is None and isinstance(root, _Mapping | _List) else line
+        root = root[step]  # type: ignore[index]  # a key that has a line
+    return line
+
+
+def _documents(text: str) -> Iterator[Any]:
+    comments = _Comments(text)
+    anchors: dict[str, Any] = {}
+    stack: list[_Frame] = []
+    values = 0
+    for event in yaml.parse(text, Loader=_LOADER):
+        line, last = _lines(event)
+        value: Any
+        size = 1
+        is_plain = False
+        if isinstance(event, yaml.ScalarEvent):
+            comments.skip(event)
+            is_plain = not event.style
+            value = _scalar(event, is_plain=is_plain)
+            if event.anchor:
+                anchors[event.anchor] = value
+        elif isinstance(event, yaml.AliasEvent):
+            if event.anchor not in anchors:
+                raise MalformedError(
+                    f"line {line}: no YAML: no anchor is before the alias *{event.anchor}, or it is within"
+                )
+            value = anchors[event.anchor]
+            size = value.place.size if isinstance(value, _Mapping | _List) else 1
+        elif isinstance(event, yaml.MappingStartEvent | yaml.SequenceStartEvent):
+            if len(stack) >= MAX_DEPTH:
+                raise MalformedError(f"line {line}: is nested deeper than {MAX_DEPTH}")
+            container = _Mapping() if isinstance(event, yaml.MappingStartEvent) else _List()
+            container.place = _Place(line, line, comments)
+            anchors.pop(event.anchor or "", None)  # an alias within itself would have no end
+            stack.append(_Frame(container, event.anchor))
+            continue
+        elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
+            frame = stack.pop()
+            _merge(frame)
+            value = frame.container
+            line, last, size = value.place.first, value.place.last, value.place.size
+            if frame.anchor:
+                anchors[frame.anchor] = value
+        else:
+            if isinstance(event, yaml.DocumentStartEvent):
+                anchors.clear()
+            continue
+        # What is within a mapping or list was counted as it came.
+        values += size if isinstance(event, yaml.AliasEvent) else 1
+        if values > MAX_VALUES:
+            raise MalformedError(
+                f"line {line}: holds more than {MAX_VALUES} values, with those that its aliases repeat"
+            )
+        if stack:
+            _put(stack[-1], value, line, last, size, is_plain=is_plain)
+        else:
+            yield value
+
+
+def _lines(event: Any) -> tuple[int, int]:
+    """Return the first and last line of an event; a block ends where the next line begins."""
+    is_block = getattr(event, "style", None) in ("|", ">")
+    first = event.start_mark.line + 1
+    return first, max(first, event.end_mark.line + (0 if is_block and not event.end_mark.column else 1))
+
+
+def _scalar(event: yaml.ScalarEvent, *, is_plain: bool) -> str | None:
+    if is_plain and event.value in _NULLS:
+        return None
+    if event.style == "|":
+        block = _Block(event.value)
+        block.line = _lines(event)[0]
+        return block
+    return str(event.value)
+
+
+def _put(frame: _Frame, value: Any, line: int, last: int, size: int, *, is_plain: bool) -> None:
+    container, place = frame.container, frame.container.place
+    place.last = max(place.last, last)
+    place.size += size
+    if isinstance(container, _List):
+        place.lines[len(container)] = line
+        container.append(value)
+    elif frame.is_merge:
+        frame.merged.append(value)
+        frame.is_merge = False
+    elif frame.key is not None:
+        place.lines[frame.key] = line
+        container[frame.key] = value
+        frame.key = None
+    elif value == "<<" and is_plain:
+        frame.is_merge = True
+    else:
+        if isinstance(value, dict | list):
+            raise MalformedError(f"line {line}: no YAML: a key is no text")
+        key = "null" if value is None else str(value)
+        if key in container:
+            raise MalformedError(f"line {line}: no YAML: {key} stands twice")
+        frame.key = key
+
+
+def _merge(frame: _Frame) -> None:
+    """Add what ``<<`` names, where the mapping has no such key of its own."""
+    for merged in frame.merged:
+        for source in merged if isinstance(merged, _List) else [merged]:
+            if isinstance(source, _Mapping) and isinstance(frame.container, _Mapping):
+                for key, value in source.items():
+                    if key not in frame.container:
+                        frame.container[key] = value
+                        frame.container.place.lines[key] = source.place.lines[key]
