@@ -30,6 +30,8 @@ COMPILED: Final = {
     "bcrypt": "python3-bcrypt (>= 3.2)",
     "pyyaml": "python3-yaml (>= 6.0)",
 }
+#: Compiled, and in no distribution: `spark-agent audit` says what it needs, all else goes without.
+LEFT_OUT: Final = {"promql-parser"}
 #: pyudev loads libudev.so.1; py3compile is python3-minimal's, which python3 brings.
 DEPENDS: Final = ("python3 (>= 3.11)", *COMPILED.values(), "libudev1", "init-system-helpers (>= 1.54)")
 LICENCE_NAMES: Final = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
@@ -38,7 +40,8 @@ LICENCE_NAMES: Final = ("LICENSE", "LICENCE", "COPYING", "NOTICE", "AUTHORS")
 def build(out: Path) -> Path:
     """Build the package into a folder, and return where it is."""
     epoch = int(os.environ.get("SOURCE_DATE_EPOCH") or _git("log", "-1", "--format=%ct") or 0)
-    vendored = [package for package in runtime_packages() if package.name.lower() not in {*COMPILED, DISTRIBUTION}]
+    others = {*COMPILED, *LEFT_OUT, DISTRIBUTION}
+    vendored = [package for package in runtime_packages() if package.name.lower().replace("_", "-") not in others]
     out.mkdir(parents=True, exist_ok=True)
     built = out / f"{NAME}_{__version__}_all.deb"
     with tempfile.TemporaryDirectory() as folder:
