@@ -69,7 +69,7 @@ def test_units_and_kinds_are_those_exported(name: str) -> None:
 
     assert {"watts": "W", "joules": "J"}[family.unit] == metric.unit.symbol
     assert (family.type is Type.COUNTER) is (metric.kind is Kind.COUNTER)
-    assert ("_limit_" in name) is (metric.role is Role.LIMIT)
+    assert any(word in name for word in ("_limit_", "_headroom_")) is (metric.role is Role.LIMIT)
     assert ("_estimate_" in name) is metric.is_estimate
 
 
