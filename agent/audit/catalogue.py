@@ -169,6 +169,8 @@ class Metric:
     #: The label that tells its extents apart, and the extent by its value.
     label: str = ""
     extents: Mapping[str, Extent] = field(default_factory=dict, compare=False)
+    #: The label that tells several readings of the same watts apart: a sum over it counts them twice.
+    copies: str = ""
     #: Whether this is read off the name alone.
     is_guess: bool = False
 
@@ -233,14 +235,19 @@ def _own() -> Iterable[Metric]:
         ("vcore", Extent.RAIL),
         ("preregulator", Extent.RAIL),
     ):
-        yield Metric(f"gb10_{stem}_power_watts", extent, W, "spark-agent")
-        yield Metric(f"gb10_{stem}_energy_joules_total", extent, J, "spark-agent", Kind.COUNTER)
+        copies = "window" if stem == "gpu_nvml" else ""
+        yield Metric(f"gb10_{stem}_power_watts", extent, W, "spark-agent", copies=copies)
+        if extent is not Extent.RAIL:
+            yield Metric(f"gb10_{stem}_energy_joules_total", extent, J, "spark-agent", Kind.COUNTER)
     for bound in ("lower", "upper"):
         name = f"gb10_system_power_estimate_{bound}_watts"
         yield Metric(name, Extent.SYSTEM, W, "spark-agent", is_estimate=True)
     yield Metric("gb10_soc_average_power_watts", Extent.SOC, W, "spark-agent")
     yield Metric("gb10_system_average_power_watts", Extent.SYSTEM, W, "spark-agent")
     yield Metric("gb10_power_unmeasured_watts", Extent.REST, W, "spark-agent")
+    # Of whichever limit binds; and how far an estimate was off.
+    yield Metric("gb10_power_headroom_watts", Extent.UNKNOWN, W, "spark-agent", role=Role.LIMIT)
+    yield Metric("gb10_system_power_estimate_miss_watts", Extent.UNKNOWN, W, "spark-agent", is_estimate=True)
     limits = {"adapter": Extent.DC_INPUT, "soc_tdp": Extent.SOC, "pl1": Extent.SOC, "pl2": Extent.SOC}
     limits |= {"syspl1": Extent.SYSTEM, "syspl2": Extent.SYSTEM, "rest": Extent.REST, "gpu": Extent.GPU}
     for name in ("gb10_power_limit_watts", "gb10_power_limit_ceiling_watts", "gb10_power_limit_floor_watts"):
@@ -395,7 +402,8 @@ _NO_POWER: Final = frozenset(
     ("state", "status", "violation", "violations", "throttle", "throttled", "throttling", "profile", "factor", "info",
      "cycle", "cycles", "temp", "temperature", "celsius", "errors", "count", "reasons", "mode", "saving", "ratio",
      "percent", "percentage", "utilization", "cost", "price", "usd", "eur", "tokens", "per", "requests", "bytes",
-     "seconds", "hours", "carbon", "co2", "emissions", "supply", "management", "efficiency", "on", "off", "enabled")
+     "seconds", "hours", "carbon", "co2", "emissions", "supply", "management", "efficiency", "on", "off", "enabled",
+     "verdict", "resets")
 )  # fmt: skip
 _POWERS: Final = {
     "w": W, "watt": W, "watts": W, "mw": MILLIWATT, "milliwatt": MILLIWATT, "milliwatts": MILLIWATT,

@@ -255,7 +255,11 @@ class Scopes:
 
 
 def _fits(labels: Mapping[str, str], matchers: Sequence[tuple[MatchOp, str, str]]) -> bool:
-    return all(labels.get(name, value) == value for op, name, value in matchers if op == MatchOp.Equal)
+    return all(
+        (labels[name] == value) is (op == MatchOp.Equal)
+        for op, name, value in matchers
+        if name in labels and op in (MatchOp.Equal, MatchOp.NotEqual)
+    )
 
 
 def _united(values: Sequence[Value]) -> Value:
@@ -337,9 +341,13 @@ class _Walk:
                 return Value(Dimension.PRICE, factor=None)
             if said & _WORK_WORDS:
                 return Value(Dimension.WORK, factor=None)
+            if name.endswith("_info"):
+                return Value(Dimension.OTHER)  # 1, for its labels
             return Value()
         if metric.extent is Extent.UNKNOWN and metric.is_guess and metric.role is Role.READING:
             self.unknown.add(name)
+        if any(op == MatchOp.Equal and label == metric.copies for op, label, _ in matchers):
+            metric = replace(metric, copies="")
         return Value(
             metric.unit.dimension,
             frozenset(Source(extent, metric) for extent in _extents(metric, matchers)),
@@ -387,6 +395,13 @@ class _Walk:
             kept = self._kept_apart(value, labels, is_by=is_by)
             if not kept and (nested := _nested_within(value)):
                 self.acts.append(Act(Deed.NESTED, replace(value, sources=nested)))
+            twice = frozenset(
+                source
+                for source in value.sources
+                if source.metric.copies and (source.metric.copies in labels) is not is_by
+            )
+            if twice:
+                self.acts.append(Act(Deed.NESTED, replace(value, sources=twice)))
         return replace(value, span=_span(value, labels, is_by=is_by), by=labels if is_by else ())
 
     def _kept_apart(self, value: Value, labels: tuple[str, ...], *, is_by: bool) -> bool:
@@ -536,12 +551,27 @@ def _names(matchers: Sequence[tuple[MatchOp, str, str]]) -> list[str]:
         if op == MatchOp.Re:
             if re.fullmatch(r"\(?[\w:|]+\)?", value):
                 return [one for one in value.strip("()").split("|") if one]
+            if not _is_quick(value):
+                return []
             try:
                 pattern = re.compile(value)
             except re.error:
                 return []
             return [metric for metric in rows() if pattern.fullmatch(metric)]
     return []
+
+
+#: Prometheus' own matching takes a time that grows with the text; Python's may double with each letter of it.
+_MAX_PATTERN: Final = 1000
+_MAX_REPEATS: Final = 2
+
+
+def _is_quick(pattern: str) -> bool:
+    """Return whether Python matches a pattern soon: no repeated group, and few repeats in a row."""
+    if len(pattern) > _MAX_PATTERN or re.search(r"\)[*+?{]", pattern):
+        return False
+    rows_of = re.split(r"\|", pattern) if "(" not in pattern else [pattern]
+    return all(len(re.findall(r"[*+{]", one)) <= _MAX_REPEATS for one in rows_of)
 
 
 def _extents(metric: Metric, matchers: Sequence[tuple[MatchOp, str, str]]) -> list[Extent]:

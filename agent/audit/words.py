@@ -124,7 +124,7 @@ _ANYWHERE: Final[Mapping[Theme, str]] = {
     Theme.WHOLE: r"""
         系统|系統|主机|主機|节点|節點|服务器|伺服器|机箱|機箱|集群|叢集|整机|整機|机器|機器|设备|設備|电源|全机|机房
         |システム|ホスト|ノード|サーバ|筐体|クラスタ|本体|マシン|装置|パソコン
-        |gesamt(system|rechner)|power\s+suppl|data\s+cent(er|re)s?|dgx\s+sparks?
+        |gesamt(system|rechner)|(server|knoten|rechner|cluster|geräte)(leistung|verbrauch|stromverbrauch)|power\s+suppl|data\s+cent(er|re)s?|dgx\s+sparks?
     """,
     Theme.TOTAL: r"""
         总|總|全部|合计|合計|総|全体|トータル
@@ -134,16 +134,17 @@ _ANYWHERE: Final[Mapping[Theme, str]] = {
     """,
     Theme.POWER: r"""
         功耗|功率|能耗|电量|電量|用电|瓦|耗电|耗電|電力|ワット|エネルギー|能量
+        |(?<=[a-zß-ÿ])(leistung|verbrauch|leistungsaufnahme)(?![^\W_])
     """,
     Theme.GPU: r"""
-        显卡|顯卡|显示卡|加速卡|图形处理|圖形|グラフィック|nvidia[-_\s.]+smi|(?<![a-z])gpu|gpu(?![a-z])|cartes?\s+graphique|tarjetas?\s+gr
+        显卡|顯卡|显示卡|加速卡|图形处理|圖形|グラフィック|nvidia[-_\s.]+smi|(?<![a-z])gpu|gpu(?![a-z])|grafikkarten?leistung|cartes?\s+graphique|tarjetas?\s+gr
         |nvidia\s+(a\d|h\d|l\d|t4|tesla|geforce)|tesla\s+[a-z]\d
     """,
     Theme.PART: r"""
         封装|封裝|板卡|パッケージ|チップ|芯片|晶片
     """,
     Theme.CPU: r"""
-        处理器|處理器|プロセッサ|中央处理
+        处理器|處理器|プロセッサ|中央处理|prozessorleistung
     """,
     Theme.MEMORY: r"""
         内存|記憶體|メモリ|显存
