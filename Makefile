@@ -8,9 +8,9 @@ OTHERS ?= $(shell scripts/pythons.sh)
 # one process.
 SHARED ?= -n auto --dist loadfile --no-loadscope-reorder
 GOLDEN := tests/test_golden.py tests/test_doctor.py tests/test_prometheus.py tests/test_metrics_reference.py \
-	tests/test_config.py tests/test_budget_table.py tests/test_estimate.py
+	tests/test_config.py tests/test_budget_table.py tests/test_estimate.py tests/test_dashboards.py tests/test_rules.py
 
-.PHONY: run test test-this lint bench soak demos golden deb clean
+.PHONY: run test test-this lint bench soak demos golden pictures deb clean
 
 run: $(VENV)/ready
 	@sh scripts/first-look.sh $(VENV)/bin/spark-agent
@@ -44,6 +44,11 @@ demos: $(VENV)/ready-test
 
 golden: $(VENV)/ready-test
 	@$(VENV)/bin/python -m pytest -q $(GOLDEN) --update-golden
+
+# The pictures of the dashboards in docs/images, drawn by Grafana's components: needs node, npm and Chromium.
+pictures: $(VENV)/ready-test
+	@sh scripts/prometheus.sh
+	@$(VENV)/bin/python tests/grafana/draw.py
 
 # dist/spark-agent_VERSION_all.deb, for Ubuntu 24.04, Debian 12 and later.
 deb: $(VENV)/ready

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from spark_agent.agent import ailments, health, lowpower
+from spark_agent.agent import ailments, health, lowpower, misread
 from spark_agent.agent.budget import LimitOrigin
 from spark_agent.agent.finding import Finding, Kind, Severity
 from spark_agent.agent.power import Measured, Unmeasured
@@ -43,6 +43,8 @@ class _Check:
     name: str
     kinds: tuple[Kind, ...]
     unknown: Callable[[Report], str]
+    #: Whether somebody asked for it.
+    is_asked: Callable[[Report], bool] = lambda _: True
 
 
 #: What decides what only load or time shows.
@@ -51,7 +53,7 @@ WATCH: Final = "`spark-agent doctor --for 60`"
 
 def checked(report: Report) -> tuple[Checked, ...]:
     """Return how each check came out, in a fixed order."""
-    return tuple(_outcome(check, report) for check in _CHECKS)
+    return tuple(_outcome(check, report) for check in _CHECKS if check.is_asked(report))
 
 
 def worth_telling(report: Report) -> tuple[Finding, ...]:
@@ -129,6 +131,26 @@ def _readings(report: Report) -> str:
     if len(measured) > 1:
         return ""
     return "one reading alone has nothing to be held against" if measured else "there is no reading of any power"
+
+
+def _others(report: Report) -> str:
+    exporters = report.hearsay.exporters if report.hearsay else {}
+    if faults := [f"{url}: {fault}" for url, fault in exporters.items() if fault]:
+        return "; ".join(faults)
+    if not exporters:
+        return "no exporter answers on the usual ports"
+    if not report.snapshot.fact(platform.IS_SPARK):
+        return "only of a Spark is it known what it draws"
+    if report.watch.seconds < _OTHERS_SECONDS:
+        return (
+            f"one look only tells what is below {misread.FLOOR_WATTS:.0f} W; for the rest, "
+            f"`spark-agent doctor --for {_OTHERS_SECONDS:.0f}` while the GPU works and rests"
+        )
+    return ""
+
+
+#: Two and a half minutes of looks at exporters, and as much again in which the GPU changes its level.
+_OTHERS_SECONDS: Final = 600.0
 
 
 def _energy(report: Report) -> str:
@@ -215,6 +237,13 @@ _CHECKS: Final = (
         "power readings",
         (health.IMPOSSIBLE, ailments.TABLE_TORN, health.MISMATCH, health.ERROR, health.STALE, health.GPU_ONLY),
         _readings,
+    ),
+    _Check(
+        "exporters",
+        "other exporters' power",
+        (health.MISREAD,),
+        _others,
+        lambda report: report.hearsay is not None,
     ),
     _Check("energy", "energy accounted for", (), _energy),
     _Check("gpu", "GPU and its driver", (ailments.GPU_LOST, ailments.DRIVER_MISMATCH, health.GPU_MISSING), _gpu),

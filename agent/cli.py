@@ -22,12 +22,13 @@ import click
 from spark_agent.agent import BEAT_SECONDS, __version__
 
 if TYPE_CHECKING:
-    from spark_agent.agent.audit.catalogue import Metric
+    from spark_agent.agent.audit.servers import Access
     from spark_agent.agent.blackbox import Recording
     from spark_agent.agent.budget import Limit
     from spark_agent.agent.calibration import Calibration
     from spark_agent.agent.machine import Machine
     from spark_agent.agent.measure import Measurement
+    from spark_agent.agent.neighbours import Neighbours
     from spark_agent.agent.report import Report
     from spark_agent.agent.runner import Watched
     from spark_agent.agent.service import Place, Step
@@ -40,8 +41,8 @@ CONFIG: Final = 78
 INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 
-#: The commands that read the settings: all of them, or those on power (`Target.own_limits`).
-CONFIGURED: Final = ("serve", "snapshot", "doctor")
+#: The commands that read the settings: all of them, those on power (`Target.own_limits`), or those on misreads.
+CONFIGURED: Final = ("serve", "snapshot", "doctor", "audit")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +77,17 @@ class Target:
             return machine.open_machine(self.machine)
         return None
 
-    def report(self, collectors: "Mapping[str, Collector]", calibration: Path | None = None) -> "Report":
-        """Look at the machine, after playing it where that was asked for; a live one's own calibration is found."""
+    def report(
+        self,
+        collectors: "Mapping[str, Collector]",
+        calibration: Path | None = None,
+        neighbours: "Neighbours | None" = None,
+    ) -> "Report":
+        """Look at the machine, after playing it where that was asked for; a live one's own calibration is found.
+
+        Of ``neighbours``, a live machine's exporters, each is asked once.
+        """
+        from spark_agent.agent.misread import Listener
         from spark_agent.agent.report import report
         from spark_agent.agent.sampler import play
         from spark_agent.agent.snapshot import look
@@ -87,7 +97,8 @@ class Target:
             fitted = _calibration(calibration, is_live=False)
             return play(machine, collectors, self.at, self.interval, own, fitted)
         fitted = _calibration(calibration, is_live=machine is None)
-        return report(look(self.host(machine), collectors), own=own, calibration=fitted)
+        listener = Listener(neighbours.look) if neighbours else None
+        return report(look(self.host(machine), collectors), own=own, calibration=fitted, listener=listener)
 
     def own_limits(self) -> "tuple[Limit, ...]":
         """Return the power limits that the owner has set, in file or environment; a ConfigError where they are wrong.
@@ -103,23 +114,40 @@ class Target:
                 _complain(warning)
         return own_limits(settings)
 
-    def looked_on(self, collectors: "Mapping[str, Collector]", seconds: float) -> "tuple[Report, bool]":
+    def neighbours(self) -> "Neighbours | None":
+        """Return the exporters that the settings name, if they are to be held against a live machine."""
+        from spark_agent.agent import config
+
+        settings = config.load(config.Sources(self.settings, os.environ), config.MISREADS)
+        if not settings.misread_exporter or self.machine is not None or self.demo is not None:
+            return None
+        from spark_agent.agent.neighbours import Neighbours
+
+        return Neighbours(settings.misread_exporter, settings.misread_interval)
+
+    def looked_on(
+        self, collectors: "Mapping[str, Collector]", seconds: float, neighbours: "Neighbours | None" = None
+    ) -> "tuple[Report, bool]":
         """Look on for so many seconds, and say whether Ctrl-C cut it short; a replay takes no time."""
+        from spark_agent.agent.misread import Listener
         from spark_agent.agent.sampler import look_on, play
 
         own, machine = self.own_limits(), self.open()
         if machine:
             return play(machine, collectors, (self.at or 0.0) + seconds, self.interval, own), False
         fitted = _calibration(None, is_live=True)
+        if neighbours:
+            neighbours.start()
+        listener = Listener(neighbours.pages) if neighbours else None
         if not sys.stderr.isatty():
-            return look_on(self.host(None), collectors, seconds, self.interval, own, fitted)
+            return look_on(self.host(None), collectors, seconds, self.interval, own, fitted, listener=listener)
         with click.progressbar(length=math.ceil(seconds), label="watching", file=sys.stderr) as bar:
             began = time.monotonic()
 
             def tell(_: "Report") -> None:
                 bar.update(min(bar.length or 0, round(time.monotonic() - began)) - bar.pos)
 
-            return look_on(self.host(None), collectors, seconds, self.interval, own, fitted, tell)
+            return look_on(self.host(None), collectors, seconds, self.interval, own, fitted, tell, listener)
 
     def watched(self) -> "Watched":
         """Return the machine to look at while time goes by; one that is replayed goes by the same clock."""
@@ -325,10 +353,11 @@ def doctor(target: Target, seconds: float | None, output: str) -> int:
 
     if seconds is not None and not math.isfinite(seconds):
         raise click.BadParameter(f"{seconds} is no number of seconds", param_hint="--for")
+    neighbours = target.neighbours()
     if seconds:
-        report, is_interrupted = target.looked_on(discover(), seconds)
+        report, is_interrupted = target.looked_on(discover(), seconds, neighbours)
     else:
-        report, is_interrupted = target.report(discover()), False
+        report, is_interrupted = target.report(discover(), neighbours=neighbours), False
     if output == "json":
         _write(diagnosis.text(diagnosis.diagnosis(report, is_interrupted=is_interrupted)))
     else:
@@ -369,6 +398,9 @@ def serve(context: click.Context, /, check_config: bool, **_: object) -> int:
     if problems:
         raise config.ConfigError(*problems)
     if check_config:
+        from spark_agent.agent.auditor import auditor
+
+        auditor(settings)  # what it cannot start with it raises
         return 0
     from spark_agent.exporters.daemon import serve as run
 
@@ -714,7 +746,26 @@ def _begins(path: Path) -> bytes:
 @commands.command()
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--prometheus", "prometheus", multiple=True, metavar="URL", help="The rules of a live Prometheus.")
-@click.option("--grafana", multiple=True, metavar="URL", help="The dashboards of a live Grafana.")
+@click.option("--grafana", multiple=True, metavar="URL", help="The dashboards and alerts of a live Grafana.")
+@click.option(
+    "--prometheus-token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Its token, or its user's password; SPARK_AGENT_PROMETHEUS_TOKEN as well.",
+)
+@click.option("--prometheus-user", metavar="NAME", help="Ask it as this user, and not with a token.")
+@click.option(
+    "--grafana-token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Its token; SPARK_AGENT_GRAFANA_TOKEN as well.",
+)
+@click.option(
+    "--ca-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Trust these authorities, not those of this machine.",
+)
 @click.option(
     "--target",
     "machines",
@@ -728,13 +779,13 @@ def _begins(path: Path) -> bytes:
     type=click.IntRange(1),
     default=2,
     show_default=True,
-    help="How many machines a sum spans that does not say; two is what NVIDIA links without a switch.",
+    help="How many machines a sum spans that does not say; two is the cluster that NVIDIA specifies.",
 )
 @click.option(
     "--metrics",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="What metrics of your own cover, as TOML.",
+    help="What metrics of your own cover, as TOML.  [default: the settings' audit.metrics]",
 )
 @click.option(
     "--baseline",
@@ -762,6 +813,10 @@ def audit(
     paths: tuple[str, ...],
     prometheus: tuple[str, ...],
     grafana: tuple[str, ...],
+    prometheus_token_file: Path | None,
+    prometheus_user: str | None,
+    grafana_token_file: Path | None,
+    ca_file: Path | None,
     machines: str,
     sparks: int,
     metrics: Path | None,
@@ -776,13 +831,13 @@ def audit(
 
     Exit codes: 0 nothing worse than info, 1 warnings, 2 errors, 3 something could not be audited.
     """
-    from spark_agent.agent.config import ConfigError
+    from spark_agent.agent.config import MISREADS, ConfigError, Sources, load
 
     if find_spec("promql_parser") is None:
         raise ConfigError("an audit needs the package promql-parser, which is not installed here; pip has it")
     from spark_agent.agent.audit import audit as auditing
-    from spark_agent.agent.audit.catalogue import Catalogue
-    from spark_agent.agent.audit.files import read
+    from spark_agent.agent.audit import files, servers
+    from spark_agent.agent.audit.catalogue import Catalogue, CatalogueError, own_rows_in
     from spark_agent.agent.audit.rules import Target as Machines
     from spark_agent.exporters.audit_report import Format, tell
 
@@ -790,13 +845,27 @@ def audit(
     if not (paths or prometheus or grafana):
         raise click.UsageError("nothing to audit: name files, folders, --prometheus URL or --grafana URL")
     meant = Machines(machines)
-    catalogue = Catalogue(_own_metrics(metrics), is_gb10=meant is Machines.GB10)
+    read = [*files.read(paths)]
+    types: dict[str, str] = {}
     try:
+        if prometheus:
+            access = _access("prometheus", prometheus, prometheus_token_file, prometheus_user, ca_file)
+            for url in prometheus:
+                rules, said = servers.read_prometheus(url, access)
+                read += rules
+                types |= said
+        if grafana:
+            access = _access("grafana", grafana, grafana_token_file, None, ca_file)
+            for url in grafana:
+                read += servers.read_grafana(url, access)
+        metrics = metrics or load(Sources(target.settings, os.environ), MISREADS).audit_metrics
+        own = own_rows_in(metrics) if metrics else ()
+        catalogue = Catalogue(own, is_gb10=meant is Machines.GB10, types=types)
         known = auditing.read_baseline(baseline) if baseline else ()
-        found = auditing.audit(read(paths), catalogue, meant, machines=sparks, baseline=known)
+        found = auditing.audit(read, catalogue, meant, machines=sparks, baseline=known)
         if write_baseline:
             auditing.write_baseline(write_baseline, found)
-    except auditing.BaselineError as error:
+    except (auditing.BaselineError, CatalogueError, servers.ServerError) as error:
         raise ConfigError(str(error)) from error
     click.echo(tell(found, Format(output)).encode(), nl=False)
     if found.errors:
@@ -804,18 +873,17 @@ def audit(
     return {"error": 2, "warning": 1}.get(found.worst or "", 0)
 
 
-def _own_metrics(path: Path | None) -> "list[Metric]":
-    from spark_agent.agent.audit.catalogue import CatalogueError, own_rows
-    from spark_agent.agent.config import ConfigError
+def _access(kind: str, urls: tuple[str, ...], file: Path | None, user: str | None, ca_file: Path | None) -> "Access":
+    """Return how servers of a kind are asked. No flag takes a secret: everybody sees the flags of a process."""
+    from spark_agent.agent.audit.servers import Access, secret_in
 
-    if path is None:
-        return []
-    try:
-        return own_rows(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
-    except (UnicodeDecodeError, CatalogueError) as error:
-        raise ConfigError(f"{path}: {error}") from error
+    secret = secret_in(file) if file else os.environ.get(f"SPARK_AGENT_{kind.upper()}_TOKEN", "")
+    if user and not secret:
+        raise click.UsageError(f"--{kind}-user takes a password: --{kind}-token-file names its file")
+    for url in urls:
+        if secret and url.startswith("http:") and not re.match(r"http://(localhost|127\.|\[::1\])", url):
+            _complain(f"{kind}: the secret goes to {url.split('//')[-1].split('/')[0]} without encryption")
+    return Access(user=user, password=secret, ca_file=ca_file) if user else Access(token=secret, ca_file=ca_file)
 
 
 @commands.command()
@@ -939,6 +1007,58 @@ def schema(target: Target, of: str) -> int:
     else:
         from spark_agent.exporters.schema import schema as json_schema
     _write(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    return 0
+
+
+@commands.command()
+@click.option(
+    "--runbook",
+    metavar="URL",
+    help="Where docs/alerts.md can be read, for the alerts' runbook_url.  [default: its path in the project]",
+)
+@click.pass_obj
+def rules(target: Target, runbook: str | None) -> int:
+    """Print recording rules and alerts for Prometheus, with the thresholds of verdicts and findings."""
+    from spark_agent.exporters.rules import RUNBOOK, text
+
+    target.must_be_live("the rules are the same for each machine")
+    click.echo(text(runbook or RUNBOOK).encode(), nl=False)
+    return 0
+
+
+@commands.command()
+@click.argument("name", required=False)
+@click.option(
+    "--write",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    metavar="DIR",
+    help="Write them into this folder, each as spark-agent-NAME.json.",
+)
+@click.option("--force", is_flag=True, help="Replace files that are there and differ.")
+@click.pass_obj
+def dashboards(target: Target, name: str | None, folder: Path | None, force: bool) -> int:
+    """List the Grafana dashboards, print the one called NAME, or write them for Grafana to load."""
+    from spark_agent.exporters.dashboards import DASHBOARDS
+    from spark_agent.exporters.grafana import text, write
+
+    target.must_be_live("the dashboards are the same for each machine")
+    if name is not None and name not in DASHBOARDS:
+        raise click.BadParameter(f"no dashboard {name!r}; there are {', '.join(DASHBOARDS)}", param_hint="NAME")
+    if force and folder is None:
+        raise click.UsageError("--force does nothing without --write")
+    chosen = DASHBOARDS if name is None else {name: DASHBOARDS[name]}
+    if folder is not None:
+        try:
+            for path in write(chosen.values(), folder, replace=force):
+                click.echo(path)
+        except FileExistsError as error:
+            return _complain(f"{error.filename}: it is there already and differs; --force replaces it")
+    elif name is None:
+        for each, dashboard in DASHBOARDS.items():
+            click.echo(f"{each:20} {dashboard.description}")
+    else:
+        click.echo(text(DASHBOARDS[name]).encode(), nl=False)
     return 0
 
 

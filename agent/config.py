@@ -22,6 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import iter_modules
 from typing import Annotated, Any, Final, get_type_hints
+from urllib.parse import urlsplit
 
 import click
 
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 DEFAULT_FILE: Final = Path("/etc/spark-agent/spark-agent.toml")
 PREFIX: Final = "SPARK_AGENT_"
 #: Variables with that prefix that are no settings.
-OTHER_VARIABLES: Final = frozenset({"SPARK_AGENT_DEBUG"})
+OTHER_VARIABLES: Final = frozenset({"SPARK_AGENT_DEBUG", "SPARK_AGENT_PROMETHEUS_TOKEN", "SPARK_AGENT_GRAFANA_TOKEN"})
 #: Ten times the example. Without a limit, ``--config /dev/zero`` would be read for ever.
 MAX_FILE_BYTES: Final = 1 << 16
 #: What sockaddr_un holds, less its last zero: unix(7).
@@ -168,6 +169,25 @@ def parse_path(text: str) -> Path:
     return Path(text)
 
 
+#: What stands for the ports on which the exporters that are known listen.
+WELL_KNOWN: Final = "defaults"
+
+
+def parse_exporter(text: str) -> str:
+    """Return the address of an exporter's page, which is /metrics where it has no path; or `WELL_KNOWN`."""
+    if text == WELL_KNOWN:
+        return text
+    url = urlsplit(text)
+    if url.scheme not in ("http", "https") or not url.hostname or not re.fullmatch(r"[!-~]+", text):
+        raise ValueError(text)
+    if url.username is not None:
+        # The URL is told in metrics and in the log.
+        raise SettingError(f"{url.hostname}: an exporter's URL takes no user and no password")
+    if url.port == 0 or url.fragment:
+        raise ValueError(text)
+    return url._replace(path=url.path or "/metrics").geturl()
+
+
 def _number(low: float, high: float, metavar: str, of: str = "") -> Kind:
     def read(text: str) -> float:
         if not low <= (number := float(text)) <= high:
@@ -197,6 +217,8 @@ ADDRESS: Final = Kind(
 URL_PATH: Final = Kind("PATH", "the path of a page, such as /metrics", (str,), parse_url_path)
 FILE: Final = Kind("FILE", "the path of a file", (str,), parse_path)
 DIRECTORY: Final = Kind("DIR", "the path of a directory", (str,), parse_path)
+PATH: Final = Kind("PATH", "the path of a file or a directory", (str,), parse_path)
+EXPORTER: Final = Kind("URL", f"a URL such as http://127.0.0.1:9400/metrics, or {WELL_KNOWN}", (str,), parse_exporter)
 
 
 # The table
@@ -260,6 +282,8 @@ _EACH_COLLECTOR: Final = Setting("collector.NAME", BOOLEAN, "Readings", "Read wi
 _LOOPBACK: Final = TcpAddress("127.0.0.1", 10240)
 #: The group of those that every command takes which judges power.
 POWER: Final = "Power"
+#: The group of those on misread power, of which `doctor` takes the exporters.
+MISREADS: Final = "Misreads"
 # No GB10 runs on less, and no USB-C adapter gives a quarter of the most.
 _WATTS: Final = _number(1, 1000, "WATTS", " of watts")
 
@@ -388,6 +412,75 @@ class Settings:
             live=False,
         ),
     ] = 10
+    misread_exporter: Annotated[
+        tuple[str, ...] | None,
+        Setting(
+            "misread.exporter",
+            EXPORTER,
+            MISREADS,
+            "Look at the metrics of this exporter for GPU power that is told as the machine's. "
+            f"{WELL_KNOWN} stands for the usual ports of this machine. May be repeated.",
+            key="misread.exporters",
+            many=True,
+            live=False,
+            example=(WELL_KNOWN,),
+        ),
+    ] = None
+    misread_interval: Annotated[
+        float,
+        Setting(
+            "misread.interval",
+            _number(1, 60, "SECONDS", _SECONDS),
+            MISREADS,
+            "Time between two looks at an exporter.",
+            live=False,
+        ),
+    ] = 15.0
+    audit: Annotated[
+        tuple[Path, ...] | None,
+        Setting(
+            "audit",
+            PATH,
+            MISREADS,
+            "Audit these rules and dashboards again and again, as the command `audit` does once. May be repeated.",
+            key="audit.paths",
+            many=True,
+            live=False,
+            example=("/etc/prometheus/rules",),
+        ),
+    ] = None
+    audit_interval: Annotated[
+        float,
+        Setting(
+            "audit.interval",
+            _number(1, 86400, "SECONDS", _SECONDS),
+            MISREADS,
+            "Time between two audits; what did not change is not read again.",
+            live=False,
+        ),
+    ] = 300.0
+    audit_metrics: Annotated[
+        Path | None,
+        Setting(
+            "audit.metrics",
+            FILE,
+            MISREADS,
+            "What metrics of your own cover, for this audit and for the command's: docs/audit.md.",
+            live=False,
+            example="/etc/spark-agent/metrics.toml",
+        ),
+    ] = None
+    audit_baseline: Annotated[
+        Path | None,
+        Setting(
+            "audit.baseline",
+            FILE,
+            MISREADS,
+            "Leave out what this file accepts: `audit --write-baseline` writes it.",
+            live=False,
+            example="/etc/spark-agent/audit-baseline.json",
+        ),
+    ] = None
     log_level: Annotated[Level, Setting("log.level", _choice(Level), "Log", "Least severe line to log.")] = Level.INFO
     log_format: Annotated[Format, Setting("log.format", _choice(Format), "Log", "How a line is written.")] = (
         Format.LOGFMT
@@ -493,7 +586,9 @@ def load(sources: Sources, group: str | None = None) -> Settings:
 
 
 def _anchored(value: Any, folder: Path | None = None) -> Any:
-    """Make a path absolute: in a file it is relative to that file, elsewhere to the working directory."""
+    """Make paths absolute: in a file they are relative to that file, elsewhere to the working directory."""
+    if isinstance(value, tuple):
+        return tuple(_anchored(one, folder) for one in value)
     return (folder or Path()).joinpath(value).absolute() if isinstance(value, Path) else value
 
 
@@ -514,7 +609,7 @@ def _from_environment(environment: Mapping[str, str], group: str | None, problem
         except SettingError as error:
             problems.append(f"{setting.variable}: {error}")
         else:
-            layer[setting.name] = (tuple(parts) if setting.many else _anchored(parts[0]), setting.variable)
+            layer[setting.name] = (_anchored(tuple(parts) if setting.many else parts[0]), setting.variable)
     return layer
 
 

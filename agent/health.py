@@ -8,6 +8,7 @@ from spark_agent.agent import ailments, lowpower
 from spark_agent.agent.budget import OVER_SECONDS, Budget, Standing, Verdict, crowded
 from spark_agent.agent.finding import WORST_FIRST, Finding, Kind, Severity, exit_code
 from spark_agent.agent.lowpower import DRAIN
+from spark_agent.agent.misread import Hearsay
 from spark_agent.agent.power import Measured, Power
 from spark_agent.agent.snapshot import Snapshot, Status
 from spark_agent.agent.specification import Part
@@ -30,6 +31,8 @@ LIMITS_UNPUBLISHED: Final = Kind(Standing.LIMITS_UNPUBLISHED)
 OVER_BUDGET: Final = Kind(Standing.OVER_BUDGET)
 #: As long as the firmware's control loop may take to lower the SoC.
 SOC_AND_REST: Final = Kind("soc_and_rest", for_seconds=OVER_SECONDS)
+#: Three looks at an exporter, and as long as one takes to start anew. Ours.
+MISREAD: Final = Kind("misread_power", for_seconds=30.0, hold_seconds=60.0)
 IMPOSSIBLE: Final = Kind(Standing.IMPOSSIBLE)
 ERROR: Final = Kind(Standing.ERROR)
 STALE: Final = Kind(Standing.STALE)
@@ -47,6 +50,7 @@ KINDS: Final = (
     ailments.LIMIT_UNSEEN,
     GPU_ONLY,
     MISMATCH,
+    MISREAD,
     IMPOSSIBLE,
     ailments.TABLE_TORN,
     ERROR,
@@ -75,7 +79,12 @@ _TIMED: Final = {kind.id: kind for kind in KINDS if kind.for_seconds or kind.hol
 
 
 def findings(
-    snapshot: Snapshot, power: Power, budget: Budget, parts: Iterable[Part], watch: Watch | None = None
+    snapshot: Snapshot,
+    power: Power,
+    budget: Budget,
+    parts: Iterable[Part],
+    watch: Watch | None = None,
+    hearsay: Hearsay | None = None,
 ) -> tuple[Finding, ...]:
     """Return what there is to tell after a look, worst first. Who looks on gives what it knows of the looks before."""
     watch = watch or Watch(snapshot.at)
@@ -85,6 +94,7 @@ def findings(
         *_crowded(budget),
         *_gpu_only(snapshot, power),
         *_mismatch(power),
+        *_misreads(hearsay),
         *_gpu_missing(snapshot),
         *_collectors(snapshot),
         *_specification(parts),
@@ -265,6 +275,24 @@ def _mismatch(power: Power) -> Iterator[Finding]:
         f"NVML gives {nvml:.1f} W for the GPU, {percent:.0f} % {side} the firmware's rail of {rail:.1f} W",
         ("measured by one owner: NVML 18–44 % below the rail under load, and equal at idle; the cause is not known",),
         "neither corrects the other; say which of the two a figure rests on",
+    )
+
+
+def _misreads(hearsay: Hearsay | None) -> Iterator[Finding]:
+    if not hearsay or not hearsay.misreads:
+        return
+    evidence = [
+        f"{misread.claimed.source} says {misread.claimed.value:.1f} W; {misread.kind}: {misread.evidence}"
+        for misread in hearsay.misreads
+    ]
+    count = len({misread.claimed.source for misread in hearsay.misreads})
+    many = "metrics of other exporters here say" if count > 1 else "a metric of another exporter here says"
+    yield MISREAD.found(
+        Severity.WARNING,
+        f"{many} that it is this machine's power, which it cannot be",
+        evidence,
+        "do not plan, bill or alert by it: drop or rename it where it is scraped (docs/misreads.md); for the machine, "
+        + HOW_TO_MEASURE,
     )
 
 

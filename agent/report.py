@@ -4,6 +4,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 
 from spark_agent.agent import BEAT_SECONDS
+from spark_agent.agent.auditor import Tally
 from spark_agent.agent.budget import STALE_SECONDS, Budget, Limit, judge
 from spark_agent.agent.calibration import Calibration
 from spark_agent.agent.energy import Energies, Meter
@@ -14,6 +15,7 @@ from spark_agent.agent.frozen import distrust
 from spark_agent.agent.health import Finding, findings
 from spark_agent.agent.history import History
 from spark_agent.agent.lowpower import judge_clocks
+from spark_agent.agent.misread import Hearsay, Listener
 from spark_agent.agent.power import Power, understand, without
 from spark_agent.agent.snapshot import Snapshot, Visit
 from spark_agent.agent.specification import Part, compare
@@ -27,7 +29,8 @@ class Report:
 
     ``parts`` are a Spark's, held against its specification. A ``history`` only the daemon has, and ``energies`` only
     who looks again and again; ``watch`` is what the next look must know of this one and of those before. On the
-    ``estimate`` nothing else here rests.
+    ``estimate`` nothing else here rests. What other exporters say (``hearsay``) and what the last ``audit`` found is
+    there where somebody asked for it.
     """
 
     snapshot: Snapshot
@@ -39,6 +42,8 @@ class Report:
     watch: Watch = field(default_factory=Watch)
     energies: Energies = field(default_factory=dict)
     estimate: Estimate = NONE
+    hearsay: Hearsay | None = None
+    audit: Tally | None = None
 
     def of(self, collectors: Container[str]) -> "Report":
         """Return the same report without what other collectors read; what was made of that stays."""
@@ -59,11 +64,12 @@ def report(
     meter: Meter | None = None,
     own: Sequence[Limit] = (),
     calibration: Calibration | None = None,
+    listener: Listener | None = None,
 ) -> Report:
     """Say what one look means; who is ``watching``, look after look, gives the report ``before`` and a ``meter``.
 
     ``own`` are the limits that the owner has set (`budget.own_limits`). A ``calibration`` is that of this machine's
-    estimate, if its owner made one.
+    estimate, if its owner made one. A ``listener`` hears what other exporters say of it.
     """
     if before and snapshot.at - before.snapshot.at > max(STALE_SECONDS, 2 * beat_seconds):
         before = None  # what happened in between nobody knows
@@ -75,9 +81,10 @@ def report(
     budget = judge(snapshot, power, before.budget if before else None, watching=watching, own=own)
     budget = judge_clocks(snapshot, power, budget, watch)
     parts = _parts(snapshot, before)
-    found = findings(snapshot, power, budget, parts, watch)
+    hearsay = listener.hear(snapshot, power) if listener else None
+    found = findings(snapshot, power, budget, parts, watch, hearsay)
     estimated = estimate(snapshot, power, before.estimate if before else None, calibration)
-    return Report(snapshot, power, budget, parts, found, watch=watch, estimate=estimated)
+    return Report(snapshot, power, budget, parts, found, watch=watch, estimate=estimated, hearsay=hearsay)
 
 
 def _parts(snapshot: Snapshot, before: Report | None) -> tuple[Part, ...]:

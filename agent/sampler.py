@@ -15,10 +15,12 @@ from itertools import count, takewhile
 from typing import Final
 
 from spark_agent.agent import BEAT_SECONDS
+from spark_agent.agent.auditor import Tally
 from spark_agent.agent.budget import Limit
 from spark_agent.agent.calibration import Calibration
 from spark_agent.agent.history import Ledger
 from spark_agent.agent.machine import Machine
+from spark_agent.agent.misread import Listener
 from spark_agent.agent.report import Report, report
 from spark_agent.agent.snapshot import Lookout
 from spark_agent.collectors import Collector, Host, Origin, paces
@@ -45,11 +47,14 @@ class Sampler:
         advance: Callable[[], bool] = lambda: False,
         own: Sequence[Limit] = (),
         calibration: Calibration | None = None,
+        listener: Listener | None = None,
+        audited: Callable[[], Tally | None] = lambda: None,
     ) -> None:
         """Look at nothing yet. ``ledger`` keeps the counts.
 
         ``own`` are the limits that the owner has set, and ``calibration`` is the estimate's, from the next beat on.
         ``advance`` moves a machine that is replayed, and says whether something came or went in it, as udev would.
+        A ``listener`` hears what other exporters say, and ``audited`` gives what the last audit found.
         """
         #: May be replaced between two beats, as may the calibration.
         self.own = own
@@ -60,6 +65,8 @@ class Sampler:
         self._host = host
         self._lookout = self._lookout_for(collectors)
         self._advance = advance
+        self._listener = listener
+        self._audited = audited
         self._disturbed = 0
         self._beaten_at = time.monotonic()
 
@@ -106,9 +113,10 @@ class Sampler:
             meter=self.ledger.meter,
             own=self.own,
             calibration=self.calibration,
+            listener=self._listener,
         )
         history = self.ledger.note(snapshot, judged.budget, beat_seconds=self.beat_seconds, is_disturbed=is_disturbed)
-        self.report = replace(judged, history=history, energies=self.ledger.energies)
+        self.report = replace(judged, history=history, energies=self.ledger.energies, audit=self._audited())
         self._beaten_at = time.monotonic()
         return self.report
 
@@ -160,9 +168,10 @@ def look_on(
     own: Sequence[Limit] = (),
     calibration: Calibration | None = None,
     after: Callable[[Report], None] = lambda _: None,
+    listener: Listener | None = None,
 ) -> tuple[Report, bool]:
     """Look on for so many seconds, and return the last report, and whether Ctrl-C cut it short."""
-    sampler = Sampler(host, collectors, beat_seconds=beat_seconds, own=own, calibration=calibration)
+    sampler = Sampler(host, collectors, beat_seconds=beat_seconds, own=own, calibration=calibration, listener=listener)
     until = host.clock() + seconds
     stop = threading.Event()
 

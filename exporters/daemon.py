@@ -14,12 +14,14 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from spark_agent.agent import __version__, calibration, config, logs
+from spark_agent.agent.auditor import auditor
 from spark_agent.agent.budget import own_limits
 from spark_agent.agent.config import ConfigError, Settings
 from spark_agent.agent.machine import Machine
+from spark_agent.agent.misread import Listener
 from spark_agent.agent.notify import Notifier
 from spark_agent.agent.report import Report
 from spark_agent.agent.sampler import Sampler
@@ -32,6 +34,9 @@ from spark_agent.exporters.prometheus import Exposition
 from spark_agent.exporters.scribe import Scribe
 from spark_agent.exporters.site import Site, how_power_is_known
 from spark_agent.exporters.web_config import WebConfig, WebConfigError, exposed
+
+if TYPE_CHECKING:
+    from spark_agent.agent.neighbours import Neighbours
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +61,7 @@ class Target(Protocol):
 
 def serve(settings: Settings, target: Target) -> int:
     """Run until a signal ends it, and return the exit code; raises `ConfigError` for what cannot be started with."""
+    audits = auditor(settings)
     machine = target.open()
     host = target.host(machine)
     scribe: Scribe | None = None
@@ -70,6 +76,7 @@ def serve(settings: Settings, target: Target) -> int:
         raise ConfigError(str(error)) from error
     if warning := exposed(sockets, web_config):
         log.warning(warning)
+    neighbours = _neighbours(settings)
     calibrate = partial(_calibration, host)
     sampler = Sampler(
         host,
@@ -79,12 +86,29 @@ def serve(settings: Settings, target: Target) -> int:
         _player(machine, settings.speed),
         own_limits(settings),
         calibrate(),
+        Listener(neighbours.pages) if neighbours else None,
+        lambda: audits.tally if audits else None,
     )
-    return asyncio.run(_Daemon(settings, sampler, scribe, web_config, calibrate).run(sockets))
+    aside = [one for one in (neighbours, audits) if one]
+    for thread in aside:
+        thread.start()
+    try:
+        return asyncio.run(_Daemon(settings, sampler, scribe, web_config, calibrate).run(sockets))
+    finally:
+        for thread in aside:
+            thread.stop()
 
 
 def _chosen(settings: Settings) -> Mapping[str, Collector]:
     return {name: read for name, read in discover().items() if name in settings.collectors}
+
+
+def _neighbours(settings: Settings) -> "Neighbours | None":
+    if not settings.misread_exporter:
+        return None
+    from spark_agent.agent.neighbours import Neighbours
+
+    return Neighbours(settings.misread_exporter, settings.misread_interval)
 
 
 def _calibration(host: Host) -> calibration.Calibration | None:

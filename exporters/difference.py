@@ -113,7 +113,7 @@ def show(found: Difference, console: Console) -> None:
 #: What a document says of itself.
 _HEADING: Final = frozenset({"schema", "agent", "machine"})
 #: What follows from all that was asked.
-_JUDGEMENTS: Final = frozenset({"findings", "collectors"})
+_JUDGEMENTS: Final = frozenset({"findings", "misreads", "collectors"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +158,7 @@ _BY_HAND: Final = {
     "power.verdicts": _READING,
     "power.untrusted": _Rule(inventory=False, id_key="signal"),
     "findings": _Rule(inventory=False, id_key="id"),
+    "misreads": _Rule(inventory=False, id_key="series"),
     "collectors": _READING,
 }
 #: Keys there that differ with every look, or follow from what is compared.

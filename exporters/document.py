@@ -11,6 +11,7 @@ from spark_agent.agent.budget import Headroom, Limit, Rest
 from spark_agent.agent.budget_table import REST
 from spark_agent.agent.energy import Energy
 from spark_agent.agent.estimate import Estimate
+from spark_agent.agent.misread import Misread
 from spark_agent.agent.power import Measured, Unmeasured
 from spark_agent.agent.report import Report
 from spark_agent.agent.snapshot import Snapshot
@@ -77,6 +78,8 @@ def document(report: Report, *, private: bool = False) -> _Json:
         }
         for finding in report.findings
     ]
+    if report.hearsay:
+        found["misreads"] = [_misread(misread) for misread in report.hearsay.misreads]
     found["collectors"] = [
         {
             "name": visit.collector,
@@ -371,6 +374,16 @@ def _rest(rest: Rest | Unmeasured) -> _Json:
         "quality": Quality.DERIVED.value,
         "source": rest.source,
         "age_seconds": round(rest.age, 3),
+    }
+
+
+def _misread(misread: Misread) -> _Json:
+    return {
+        "series": misread.series,
+        "kind": misread.kind.value,
+        "url": misread.url,
+        "claimed": _quantity(misread.claimed),
+        "evidence": misread.evidence,
     }
 
 

@@ -306,6 +306,37 @@ FINDING: Final = Family(
     ("id", "severity"),
 )
 
+MISREAD: Final = Family(
+    "spark_agent_misread",
+    Type.GAUGE,
+    "1 for each series of another exporter that claims to be this machine's power and is not, by what "
+    "gives it away. Source: the exporters of --misread.exporter, against what is measured here.",
+    ("series", "kind"),
+)
+EXPORTER: Final = Family(
+    "spark_agent_misread_exporter_success",
+    Type.GAUGE,
+    "Whether the metrics of another exporter could be looked at. Source: the exporters of --misread.exporter.",
+    ("exporter",),
+)
+AUDIT: Final = Family(
+    "spark_agent_audit_findings",
+    Type.GAUGE,
+    "Misreadings of power in rules and dashboards, by rule. Source: the files of --audit.",
+    ("rule",),
+)
+AUDIT_ERRORS: Final = Family(
+    "spark_agent_audit_errors",
+    Type.GAUGE,
+    "What could not be audited. Source: the files of --audit.",
+)
+AUDIT_AT: Final = Family(
+    "spark_agent_audit_timestamp_seconds",
+    Type.GAUGE,
+    "When the files were audited last, or were as they had been, in seconds since 1970. Source: the agent's clock.",
+    unit=Unit.SECOND.words,
+)
+
 UNCLEAN_SHUTDOWNS: Final = Family(
     "gb10_unclean_shutdowns",
     Type.COUNTER,
@@ -400,6 +431,7 @@ DERIVED: Final[Mapping[str, tuple[Family, ...]]] = {
     ALWAYS: (
         *(UNCLEAN_SHUTDOWNS, MACHINE, BUILD, SUCCESS, ABSENT, DURATION, INVENTORY_CHANGES, FAILURES, REJECTED),
         *(BEATS, MISSED, STARTS, UNCLEAN_ENDS, AGE, COLLECTOR_AGE),
+        *(MISREAD, EXPORTER, AUDIT, AUDIT_ERRORS, AUDIT_AT),
     ),
 }
 
@@ -469,6 +501,13 @@ def agent_families(report: Report) -> Told:
         {(visit.collector, visit.reason or ""): 1.0 for visit in visits if visit.status is Status.ABSENT},
     )
     yield DURATION, {(visit.collector,): visit.seconds for visit in visits}
+    if report.hearsay:
+        yield MISREAD, {(misread.series, misread.kind): 1.0 for misread in report.hearsay.misreads}
+        yield EXPORTER, {(url,): float(not fault) for url, fault in report.hearsay.exporters.items()}
+    if report.audit:
+        yield AUDIT, {(rule,): count for rule, count in report.audit.findings.items()}
+        yield AUDIT_ERRORS, {(): report.audit.errors}
+        yield AUDIT_AT, {(): report.audit.at}
     if history is None:
         return
     yield INVENTORY_CHANGES, {(visit.collector,): history.inventory_changes.get(visit.collector, 0) for visit in visits}

@@ -8,6 +8,7 @@ from spark_agent.agent.budget_table import REST
 from spark_agent.agent.energy import ENERGIES, Method
 from spark_agent.agent.estimate import LOWER, MISS, UPPER
 from spark_agent.agent.health import Severity
+from spark_agent.agent.misread import Giveaway
 from spark_agent.agent.snapshot import Status
 from spark_agent.collectors import Origin, Property, Quality, Quantity, Reason, Scope, Section, declarations
 from spark_agent.exporters.document import SCHEMA, is_power
@@ -33,6 +34,9 @@ def schema(*, closed: bool = False) -> _Json:
         "power": _power(),
         "findings": _list(
             {"id": _TEXT, "severity": _one_of(Severity), "title": _TEXT, "evidence": _TEXTS, "action": _TEXT}
+        ),
+        "misreads": _list(
+            {"series": _TEXT, "kind": _one_of(Giveaway), "url": _TEXT, "claimed": _quantity(), "evidence": _TEXT}
         ),
         "collectors": _list(
             {

@@ -1,14 +1,16 @@
 """`spark-agent serve` in a process of its own, as a person starts it: for tests that need all of it."""
 
 import http.client
+import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from rigs import PATIENCE, until
 
@@ -112,3 +114,15 @@ class Daemon:
         found = re.search(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
         assert found
         return int(found[1]) * 1024
+
+
+def copied(demo: str, folder: Path, **files: Any) -> Path:
+    """Unpack a built-in machine, with some of its JSON files replaced or added."""
+    archive = SOURCE.parent / "agent" / "demos" / f"{demo}.tar.gz"
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder, filter="data")
+    machine = next(folder.rglob("machine.json")).parent
+    for name, content in files.items():
+        lines = content if isinstance(content, str) else json.dumps(content)
+        (machine / name.replace("_", ".")).write_text(lines)
+    return machine

@@ -7,6 +7,7 @@ from typing import Final
 from spark_agent.agent.budget import Budget, Limit, judge, own_limits
 from spark_agent.agent.config import Settings
 from spark_agent.agent.health import Finding, findings
+from spark_agent.agent.misread import Claim, Listener, Page
 from spark_agent.agent.power import understand
 from spark_agent.agent.report import Report, report
 from spark_agent.agent.snapshot import Snapshot, Status, Visit
@@ -147,3 +148,10 @@ def gb10(
         Fact(gpu.PSTATE, pstate, "0"),
         Fact(gpu.EVENTS, tuple(reasons), "0"),
     )
+
+
+def misheard(*series: str) -> Report:
+    """Return a look at a Spark beside an exporter whose series are below what any Spark draws, and one that is gone."""
+    claimed = [Claim(one, 4.0, one) for one in series]
+    pages = (Page("http://x/metrics", tuple(claimed)), Page("http://y/metrics", fault="it answers 404"))
+    return report(found(SPARK, *watts(gpu_nvml=4.0)), listener=Listener(lambda: pages))

@@ -62,6 +62,16 @@ SAMPLES: Mapping[str, tuple[tuple[str, Any], ...]] = {
     "blackbox": (("false", False),) * 3,
     "blackbox.seconds": (("60", 60), ("61", 61), ("86400", 86400)),
     "blackbox.flush": (("1", 1), ("2", 2), ("60", 60)),
+    "misread.exporter": (
+        ("defaults", ("defaults",)),
+        ("http://127.0.0.1:9090", ("http://127.0.0.1:9090/metrics",)),
+        ("https://[::1]:9100/federate?x=1", ("https://[::1]:9100/federate?x=1",)),
+    ),
+    "misread.interval": (("1", 1.0), ("2.5", 2.5), ("60", 60.0)),
+    "audit": tuple((f"/{name}", (Path(f"/{name}"),)) for name in "abc"),
+    "audit.interval": (("1", 1.0), ("2.5", 2.5), ("86400", 86400.0)),
+    "audit.metrics": tuple((f"/{name}.toml", Path(f"/{name}.toml")) for name in "abc"),
+    "audit.baseline": tuple((f"/{name}.json", Path(f"/{name}.json")) for name in "abc"),
     "log.level": (("debug", Level.DEBUG), ("warn", Level.WARN), ("error", Level.ERROR)),
     "log.format": (("json", Format.JSON),) * 3,
     "speed": (("0.5", 0.5), ("2", 2.0), ("100000", 100000.0)),
@@ -367,6 +377,14 @@ def test_bad_addresses(text: str, says: str) -> None:
         ("speed", ("0", "-1", "inf", "nan")),
         ("power.adapter-watts", ("", "0", "-0.0", "0.9", "-1", "1000.1", "nan", "inf", "140W", "0,1")),
         ("power.soc-watts", ("0", "-140", "1e9", "-inf", "NaN")),
+        ("misread.exporter", ("", "default", "9100", "127.0.0.1:9100", "ftp://127.0.0.1/metrics", "http://")),
+        (
+            "misread.exporter",
+            ("http://:9100", "http://h:0/", "http://h:65536/", "http://h/ä", "http://h/#x", "http://[::1"),
+        ),
+        ("misread.exporter", ("http://me:secret@127.0.0.1:9100/metrics", "http://@127.0.0.1")),
+        ("misread.interval", ("0", "61", "nan")),
+        ("audit", ("", "/a\0b")),
     ],
 )
 def test_bad_values(name: str, texts: tuple[str, ...]) -> None:
@@ -949,5 +967,6 @@ def test_each_line_of_the_example_is_valid(read: Callable[..., Settings]) -> Non
     got = read(text)
     assert {setting.name for setting in SETTABLE} == set(got.origins)
     for setting in SETTABLE:
-        expected = setting.kind.parse_toml(setting.example) if setting.default is None else setting.default
+        example = [*setting.example] if setting.many else setting.example
+        expected = config._toml_value(setting, example) if setting.default is None else setting.default
         assert expected == config.value_of(got, setting)

@@ -1,19 +1,17 @@
 """The daemon as a process: how it starts, ends, reads its settings again, and what it says to systemd meanwhile."""
 
-import json
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import tarfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
 import pytest
-from daemon import SOURCE, Daemon
+from daemon import SOURCE, Daemon, copied
 from rigs import PATIENCE, until
 
 from spark_agent.agent.state import Store
@@ -227,21 +225,9 @@ def test_systemd_hears_how_it_is(tmp_path: Path, manager: Manager) -> None:
 # --- what hangs -------------------------------------------------------------------------------------------------------
 
 
-def _copy(demo: str, folder: Path, **files: Any) -> Path:
-    """Unpack a built-in machine, with some of its JSON files replaced or added."""
-    archive = SOURCE.parent / "agent" / "demos" / f"{demo}.tar.gz"
-    with tarfile.open(archive) as packed:
-        packed.extractall(folder, filter="data")
-    machine = next(folder.rglob("machine.json")).parent
-    for name, content in files.items():
-        lines = content if isinstance(content, str) else json.dumps(content)
-        (machine / name.replace("_", ".")).write_text(lines)
-    return machine
-
-
 def test_a_driver_that_hangs_costs_the_gpu_only(tmp_path: Path) -> None:
     """From the first call on: it is ready all the same, healthy, and tells all else."""
-    machine = _copy("fe-gemm", tmp_path / "machine", nvml_json={"init": {"hang": True}}, timeline_jsonl="")
+    machine = copied("fe-gemm", tmp_path / "machine", nvml_json={"init": {"hang": True}}, timeline_jsonl="")
     with Daemon(tmp_path, machine=("--machine", str(machine))) as daemon:
         assert (200, "ready\n") == daemon.get("/-/ready")
         assert 200 == daemon.get("/-/healthy")[0]

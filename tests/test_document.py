@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from demo import demo_report, steady
 from jsonschema import Draft202012Validator
+from looks import misheard
 
 from spark_agent.agent.machine import demos
 from spark_agent.collectors import Scope
@@ -50,6 +51,17 @@ def test_documents_fit_the_schema(name: str) -> None:
     found = json.loads(text(document(demo_report(name), private=True)))
 
     assert [] == [error.message for error in CLOSED.iter_errors(found)]
+
+
+def test_misreads_fit_the_schema() -> None:
+    """Where other exporters were looked at, there is a list of what they misread, even of nothing."""
+    found = document(misheard("system_power_watts"))
+    (misread,) = found["misreads"]
+
+    assert [] == [error.message for error in CLOSED.iter_errors(json.loads(text(found)))]
+    assert ("system_power_watts", "floor", "http://x/metrics") == (misread["series"], misread["kind"], misread["url"])
+    assert [] == document(misheard())["misreads"]
+    assert "misreads" not in document(demo_report("fe-stock"))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from demo import demo_report
 
-from spark_agent.agent import ailments, frozen, lowpower, watch
+from spark_agent.agent import ailments, frozen, lowpower, misread, watch
 from spark_agent.agent.health import KINDS
 from spark_agent.agent.machine import demos
 
@@ -84,6 +84,7 @@ def test_what_is_found_has_the_severity_that_the_page_says(name: str) -> None:
         ("capped_low", f"after {lowpower.STARVED_SECONDS / 60:.0f} minutes"),
         ("cpu_held_low", f"for {lowpower.CPU_SECONDS:.0f} s"),
         ("cpu_held_low", "{:.0f} to {:.0f} W".format(*lowpower.CPU_WATTS)),
+        ("misread_power", f"below {misread.FLOOR_WATTS:.0f} W"),
         ("impossible", f"for {frozen.FROZEN_SECONDS:.0f} s"),
         ("memory_low", f"below {ailments.MEMORY_WARNING_BYTES >> 30} GiB"),
         ("memory_low", f"below {ailments.MEMORY_CRITICAL_BYTES >> 30} GiB"),

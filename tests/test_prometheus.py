@@ -16,7 +16,7 @@ import pytest
 from demo import demo_report
 from hypothesis import given
 from hypothesis import strategies as st
-from looks import HEALTHY, OTHER, SPARK, found, watts
+from looks import HEALTHY, OTHER, SPARK, found, misheard, watts
 from prometheus_client.core import Metric
 from prometheus_client.exposition import generate_latest as generate_text
 from prometheus_client.openmetrics import exposition as client
@@ -24,6 +24,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from spark_agent.agent import cli
+from spark_agent.agent.auditor import Tally
 from spark_agent.agent.budget import Standing
 from spark_agent.agent.history import History
 from spark_agent.agent.machine import demos
@@ -148,6 +149,44 @@ class TestGolden:
         command = [rig("PROMTOOL"), "check", "metrics"]
         page = (GOLDEN / f"{name}.prom").read_bytes()
         done = subprocess.run(command, input=page, capture_output=True, timeout=60, check=False)
+
+        assert (0, b"", b"") == (done.returncode, done.stdout, done.stderr)
+
+
+class TestOthers:
+    """What the daemon tells of other exporters, and of the audit."""
+
+    REPORT = dataclasses.replace(
+        misheard("system_power_watts", 'node_power_watts{tray="1"}'),
+        audit=Tally({"PWR001": 2, "PWR002": 0}, 1, 1_800_000_000.0),
+    )
+
+    def test_each_is_a_series(self) -> None:
+        """Rules that found nothing too; a series of another exporter is a label, escaped."""
+        page = text(self.REPORT).decode()
+
+        assert re.findall(r"^spark_agent_(?:misread|audit).*", page, re.MULTILINE) == [
+            r'spark_agent_misread{kind="floor",series="node_power_watts{tray=\"1\"}"} 1.0',
+            'spark_agent_misread{kind="floor",series="system_power_watts"} 1.0',
+            'spark_agent_misread_exporter_success{exporter="http://x/metrics"} 1.0',
+            'spark_agent_misread_exporter_success{exporter="http://y/metrics"} 0.0',
+            'spark_agent_audit_findings{rule="PWR001"} 2.0',
+            'spark_agent_audit_findings{rule="PWR002"} 0.0',
+            "spark_agent_audit_errors 1.0",
+            "spark_agent_audit_timestamp_seconds 1800000000.0",
+        ]
+
+    def test_pages_are_as_prometheus_client_writes_them(self) -> None:
+        """In both formats, escapes and all."""
+        told = list(families(self.REPORT))
+
+        assert _lines(generate_text(_Registry(told))) == _lines(render(told, is_openmetrics=False))
+        assert _lines(openmetrics(_Registry(told))) == _lines(render(told, is_openmetrics=True) + b"# EOF\n")
+
+    def test_promtool_finds_nothing(self, rig: Callable[[str], str]) -> None:
+        """Prometheus' own linter is content, and says nothing."""
+        command = [rig("PROMTOOL"), "check", "metrics"]
+        done = subprocess.run(command, input=text(self.REPORT), capture_output=True, timeout=60, check=False)
 
         assert (0, b"", b"") == (done.returncode, done.stdout, done.stderr)
 

@@ -12,7 +12,8 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from functools import cache
+from functools import cache, lru_cache
+from pathlib import Path
 from typing import Final
 
 
@@ -173,6 +174,8 @@ class Metric:
     copies: str = ""
     #: Whether this is read off the name alone.
     is_guess: bool = False
+    #: Whether that name says that it is a machine's, which nobody can tell.
+    says_whole: bool = False
 
 
 #: Labels of the firmware's power page, as the out-of-tree drivers give them to hwmon (spbm, dgx_spbm_power, aien_spbm).
@@ -245,9 +248,9 @@ def _own() -> Iterable[Metric]:
     yield Metric("gb10_soc_average_power_watts", Extent.SOC, W, "spark-agent")
     yield Metric("gb10_system_average_power_watts", Extent.SYSTEM, W, "spark-agent")
     yield Metric("gb10_power_unmeasured_watts", Extent.REST, W, "spark-agent")
-    # Of whichever limit binds; and how far an estimate was off.
-    yield Metric("gb10_power_headroom_watts", Extent.UNKNOWN, W, "spark-agent", role=Role.LIMIT)
-    yield Metric("gb10_system_power_estimate_miss_watts", Extent.UNKNOWN, W, "spark-agent", is_estimate=True)
+    # Of several scopes, and never a draw.
+    for name in ("gb10_power_headroom_watts", "gb10_system_power_estimate_miss_watts"):
+        yield Metric(name, Extent.UNKNOWN, W, "spark-agent")
     limits = {"adapter": Extent.DC_INPUT, "soc_tdp": Extent.SOC, "pl1": Extent.SOC, "pl2": Extent.SOC}
     limits |= {"syspl1": Extent.SYSTEM, "syspl2": Extent.SYSTEM, "rest": Extent.REST, "gpu": Extent.GPU}
     for name in ("gb10_power_limit_watts", "gb10_power_limit_ceiling_watts", "gb10_power_limit_floor_watts"):
@@ -385,15 +388,17 @@ def rows() -> Mapping[str, Metric]:
 # What a name says by itself
 
 _GPU: Final = frozenset(("gpu", "gpus", "amdgpu", "nvgpu", "dcgm", "nvml", "vgpu", "igpu", "dgpu", "rocm", "geforce"))
-_NVIDIA: Final = frozenset(("nvidia", "nvidiasmi", "cuda", "radeon", "xpu", "accelerator"))
+_NVIDIA: Final = frozenset(("nvidia", "nvidiasmi", "cuda"))
+_NVML: Final = frozenset(("dcgm", "nvml", "nvgpu"))
 _CPU: Final = frozenset(("cpu", "cpus", "rapl", "package", "pkg", "core", "cores", "processor"))
 _SOC: Final = frozenset(("soc",))
 _WALL: Final = frozenset(
     ("wall", "ups", "pdu", "outlet", "plug", "mains", "shelly", "tasmota", "kasa", "tapo", "apcupsd", "smartplug")
 )
 _WHOLE: Final = frozenset(
-    ("system", "sys", "host", "node", "server", "chassis", "total", "box", "machine", "cluster", "platform", "psys")
-)
+    ("system", "sys", "host", "node", "server", "chassis", "total", "box", "machine", "cluster", "platform", "psys",
+     "rack", "psu")
+)  # fmt: skip
 _LIMIT: Final = frozenset(
     ("limit", "limits", "cap", "max", "min", "tdp", "rated", "capacity", "budget", "default", "enforced", "threshold",
      "ceiling", "crit", "rating")
@@ -403,7 +408,7 @@ _NO_POWER: Final = frozenset(
      "cycle", "cycles", "temp", "temperature", "celsius", "errors", "count", "reasons", "mode", "saving", "ratio",
      "percent", "percentage", "utilization", "cost", "price", "usd", "eur", "tokens", "per", "requests", "bytes",
      "seconds", "hours", "carbon", "co2", "emissions", "supply", "management", "efficiency", "on", "off", "enabled",
-     "verdict", "resets")
+     "verdict", "source", "resets")
 )  # fmt: skip
 _POWERS: Final = {
     "w": W, "watt": W, "watts": W, "mw": MILLIWATT, "milliwatt": MILLIWATT, "milliwatts": MILLIWATT,
@@ -424,7 +429,7 @@ def words_of(name: str) -> list[str]:
     return [word for word in re.split(r"[^A-Za-z0-9]+", split.lower()) if word]
 
 
-@cache
+@lru_cache(maxsize=4096)  # names come from other programs too
 def guess(name: str) -> Metric | None:
     """Return what a name that is in no row says by itself; None where it is no power and no energy."""
     words = words_of(name)
@@ -441,9 +446,16 @@ def guess(name: str) -> Metric | None:
         return None  # a single letter is a unit only beside a word that says of what
     if said & _NO_POWER:
         return None
-    kind = Kind.COUNTER if unit.dimension is Dimension.ENERGY and words[-1] == "total" else Kind.GAUGE
+    kind = Kind.COUNTER if words[-1] == "total" else Kind.GAUGE
     role = Role.LIMIT if said & _LIMIT else Role.READING
-    return Metric(name, _extent_of(said), unit, "", kind, role, is_guess=True)
+    extent = _extent_of(said)
+    says_whole = extent is Extent.UNKNOWN and bool(said & _WHOLE)
+    if says_whole and role is Role.LIMIT:
+        extent = Extent.SYSTEM  # at the least: a rack's is no part's either
+    # Whoever exports a limit of NVIDIA's GPUs has it from NVML.
+    is_nvml = role is Role.LIMIT and extent is Extent.GPU and said & (_NVML | _NVIDIA)
+    absent = _NO_LIMIT if is_nvml else ""
+    return Metric(name, extent, unit, "", kind, role, absent=absent, is_guess=True, says_whole=says_whole)
 
 
 def _extent_of(said: frozenset[str]) -> Extent:
@@ -465,11 +477,17 @@ def _extent_of(said: frozenset[str]) -> Extent:
 
 
 class Catalogue:
-    """The rows, with a user's own before them, for one target."""
+    """The rows, with a user's own before them, for one target.
 
-    def __init__(self, own: Iterable[Metric] = (), *, is_gb10: bool = True) -> None:
+    ``types`` is what a Prometheus says of its metrics (``counter``, ``gauge``); it counts where there is no row.
+    """
+
+    def __init__(
+        self, own: Iterable[Metric] = (), *, is_gb10: bool = True, types: Mapping[str, str] | None = None
+    ) -> None:
         self._own = {metric.name: metric for metric in own}
         self._is_gb10 = is_gb10
+        self._types = types or {}
 
     def find(self, name: str) -> Metric | None:
         """Return what is known of a metric, by row, by the row that its name ends with, or by what the name says."""
@@ -478,6 +496,8 @@ class Catalogue:
             found = rows().get(prefixed[0])
         if found is None:
             found = guess(name)
+            if found is not None and self._types.get(name) in tuple(Kind):
+                found = replace(found, kind=Kind(self._types[name]))
         if found is not None and self._is_gb10 and found.on_gb10:
             return replace(found, extent=found.on_gb10)
         return found
@@ -492,6 +512,18 @@ class CatalogueError(ValueError):
 
 _OWN_KEYS: Final = ("scope", "unit", "kind", "role", "estimate")
 _OWN_EXTENTS: Final = tuple(extent.value for extent in Extent if extent is not Extent.MIXED)
+
+
+def own_rows_in(path: Path) -> list[Metric]:
+    """Return the metrics that a file has, or raise a `CatalogueError` that names it."""
+    try:
+        return own_rows(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CatalogueError(f"{path}: {error.strerror}") from error
+    except UnicodeDecodeError:
+        raise CatalogueError(f"{path}: is no UTF-8") from None
+    except CatalogueError as error:
+        raise CatalogueError(f"{path}: {error}") from None
 
 
 def own_rows(text: str) -> list[Metric]:

@@ -51,7 +51,7 @@ def claims(value: dict[str, Any], at: At, folder: str = "") -> Iterator[Claim | 
         yield from _classic(value, at, folder)
 
 
-def library_claims(value: dict[str, Any], at: At) -> Iterator[Claim | Fault]:
+def claims_of_library_panel(value: dict[str, Any], at: At) -> Iterator[Claim | Fault]:
     """Yield what a library panel claims."""
     model = {"title": value.get("name"), **mapping_of(value.get("model"))}
     yield from _panel(_Panel(model, (*at, "model"), _Around(_Dashboard("", {}))))
@@ -72,7 +72,7 @@ class _Dashboard:
     #: What the inputs of an export stand for: a type of data source, or a constant.
     inputs: Mapping[str, str] = field(default_factory=dict)
     #: Library panels that an export brings along, by uid, and where.
-    library: Mapping[str, tuple[dict[str, Any], At]] = field(default_factory=dict)
+    elements: Mapping[str, tuple[dict[str, Any], At]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,14 +128,14 @@ def _classic(value: dict[str, Any], at: At, folder: str) -> Iterator[Claim | Fau
         folder=folder,
         tags=tuple(filter(None, map(text_of, list_of(value.get("tags"))))),
         inputs=inputs,
-        library=dict(_library(value, at)),
+        elements=dict(_library(value, at)),
     )
     around = _Around(dashboard)
     for key in ("panels", "rows"):
         if value.get(key) is not None and not isinstance(value[key], list):
             yield Fault(f"{named('dashboard', dashboard.title)}: {key} is no list", (*at, key))
     for index, row in mappings_of(value.get("rows")):
-        titled = replace(around, rows=(text_of(row.get("title")),))
+        titled = _below(row, dashboard)
         for nested, panel in mappings_of(row.get("panels")):
             yield from _panel(_Panel(panel, (*at, "rows", index, "panels", nested), titled))
     for index, panel in _in_reading_order(list(mappings_of(value.get("panels")))):
@@ -143,9 +143,13 @@ def _classic(value: dict[str, Any], at: At, folder: str) -> Iterator[Claim | Fau
         if panel.get("type") != "row":
             yield from _panel(_Panel(panel, panel_at, around))
             continue
-        around = replace(around, rows=(text_of(panel.get("title")),))
+        around = _below(panel, dashboard)
         for nested, inner in mappings_of(panel.get("panels")):
             yield from _panel(_Panel(inner, (*panel_at, "panels", nested), around))
+
+
+def _below(row: dict[str, Any], dashboard: _Dashboard) -> _Around:
+    return _Around(dashboard, (text_of(row.get("title")),), text_of(row.get("repeat")))
 
 
 def _in_reading_order(panels: list[tuple[int, dict[str, Any]]]) -> list[tuple[int, dict[str, Any]]]:
@@ -275,10 +279,10 @@ def _panel(panel: _Panel) -> Iterator[Claim | Fault]:
         around = replace(around, repeat=repeat)
     reference = mapping_of(model.get("libraryPanel"))
     if reference and "targets" not in model:
-        if text_of(reference.get("uid")) not in around.dashboard.library:
+        if text_of(reference.get("uid")) not in around.dashboard.elements:
             yield _elsewhere(model, panel.at, around)
             return
-        found, at = around.dashboard.library[text_of(reference.get("uid"))]
+        found, at = around.dashboard.elements[text_of(reference.get("uid"))]
         panel = replace(panel, at=at)
         model = {**found, "id": model.get("id"), "title": model.get("title") or found.get("title")}
     title = text_of(model.get("title"))
@@ -307,14 +311,15 @@ def _panel(panel: _Panel) -> Iterator[Claim | Fault]:
         variables=around.dashboard.variables,
     )
     alert = mapping_of(model.get("alert"))
-    if alert:
+    asked = tuple(_asked(alert, model, queries, panel))
+    if asked:
         name = text_of(alert.get("name")) or title
         yield Claim(
             shape=Shape.ALERT,
             where=path_of(where, named("alert", name)),
             at=(*panel.at, "alert"),
             title=name,
-            queries=tuple(_asked(alert, model, queries, panel)),
+            queries=asked,
             description=text_of(alert.get("message")),
             context=(*around.context, title),
             unit=display.unit,

@@ -56,16 +56,10 @@ class _Reading:
         #: By the place of a text that is a document of its own: what it holds, and the line before it.
         self._within: dict[At, tuple[Parsed, int | None]] = {}
         self._letters = 0
-        #: Where documents begin: of a stream there are several.
-        self._wholes: set[At] = set()
-        self._begin(parsed, ())
+        #: Where documents begin, or lists of documents.
+        self._wholes: set[At] = {()}
         #: Whether it holds rules or dashboards, be they empty or broken.
         self.is_ours = False
-
-    def _begin(self, parsed: Parsed, at: At) -> None:
-        self._wholes.add(at)
-        if isinstance(parsed.root, list):
-            self._wholes.update((*at, index) for index in range(len(parsed.root)))
 
     def walk(self, value: Any, at: At, folder: str = "", texts: int = 0) -> Iterator[Claim | Fault]:
         """Yield what is found at a place and below it, ``texts`` deep in texts within texts."""
@@ -91,12 +85,15 @@ class _Reading:
         if dashboards.is_dashboard(value):
             return dashboards.claims(value, at, folder)
         if dashboards.is_library_panel(value):
-            return dashboards.library_claims(value, at)
-        if rule_files.are_groups(value, is_whole=at in self._wholes):
+            return dashboards.claims_of_library_panel(value, at)
+        if rule_files.are_groups(value, is_whole=self._is_whole(at)):
             return rule_files.claims(value, at)
         if is_alert(value):
             return iter((alert_claim(value, at),))
         return None
+
+    def _is_whole(self, at: At) -> bool:
+        return at in self._wholes or (isinstance(at[-1], int) and at[:-1] in self._wholes)
 
     def _text(self, text: str, at: At, folder: str, texts: int) -> Iterator[Claim | Fault]:
         self._letters += len(text)
@@ -110,7 +107,7 @@ class _Reading:
             yield Fault(f"{_place(at)}: {error}", at)
             return
         self._within[at] = parsed, block_line(text)
-        self._begin(parsed, at)
+        self._wholes.add(at)
         if isinstance(parsed.root, dict | list):
             yield from self.walk(parsed.root, at, folder, texts + 1)
 

@@ -173,7 +173,7 @@ def _stat(path: str | Path) -> os.stat_result:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ELOOP:
         return "is a link that leads back to itself"
-    return (isinstance(error, OSError) and error.strerror) or str(error)
+    return (isinstance(error, OSError) and error.strerror) or "is no name that a file may have"
 
 
 def _too_long() -> str:

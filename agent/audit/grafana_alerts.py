@@ -26,6 +26,8 @@ PROMQL: Final = frozenset(
 _NO_SOURCE: Final = frozenset({"", "mixed", "datasource", "grafana", "__expr__"})
 #: Uids of Grafana's expressions; the second is that of version 8.
 _EXPRESSIONS: Final = frozenset({"__expr__", "-100"})
+# What LogQL does to its lines, and PromQL never.
+_LOGQL: Final = re.compile(r"\}\s*\|(?:[=~]|\s*(?:json|logfmt|unwrap|pattern|line_format|label_format)\b)")
 _COMPARISON: Final = re.compile(r"\s*\$\{?\w+\}?\s*[<>]=?\s*(-?[\d.]+(?:e[+-]?\d+)?)\s*", re.IGNORECASE)
 
 
@@ -58,7 +60,7 @@ def query_of(target: dict[str, Any], source: str, at: At, legend: str = "", unit
     foreign = None if source in PROMQL or source in _NO_SOURCE or source.startswith("$") else source
     expr = text_of(target.get("expr"))
     if expr.strip() and source != "__expr__":
-        return Query(expr, (*at, "expr"), legend, unit, foreign)
+        return Query(expr, (*at, "expr"), legend, unit, foreign or other_language(expr))
     if source in PROMQL or source in _EXPRESSIONS:
         return None
     # Other languages, by the key that their data sources keep them under.
@@ -67,6 +69,11 @@ def query_of(target: dict[str, Any], source: str, at: At, legend: str = "", unit
         if isinstance(written, str) and written.strip():
             return Query(text_of(written), (*at, key), legend, unit, foreign or language)
     return None
+
+
+def other_language(expr: str) -> str | None:
+    """Return whose language an expression is in, where it is plainly not PromQL."""
+    return "loki" if _LOGQL.search(expr) else None
 
 
 def legend_of(target: dict[str, Any]) -> str:

@@ -4,12 +4,11 @@ https://prometheus.io/docs/prometheus/latest/configuration/recording_rules/; Mim
 form, and so has all that wraps it (PrometheusRule, VMRule): ``documents`` looks for groups wherever they stand.
 """
 
-import re
 from collections.abc import Iterator
 from typing import Any, Final
 
 from spark_agent.agent.audit.claim import At, Claim, Query, Shape
-from spark_agent.agent.audit.grafana_alerts import alert_claim, is_alert
+from spark_agent.agent.audit.grafana_alerts import alert_claim, is_alert, other_language
 from spark_agent.agent.audit.syntax import Fault, comments_on, list_of, mapping_of, text_of
 from spark_agent.agent.audit.wording import named, path_of
 
@@ -17,7 +16,6 @@ from spark_agent.agent.audit.wording import named, path_of
 _KEYS: Final = frozenset({"alert", "record", "expr", "query"})
 #: What stands beside groups in a file that is nothing but rules.
 _BESIDE: Final = frozenset({"groups", "namespace"})
-_LOGQL: Final = re.compile(r"\}\s*\|(?:[=~]|\s*(?:json|logfmt|unwrap|pattern|line_format|label_format)\b)")
 
 
 def are_groups(value: dict[str, Any], *, is_whole: bool) -> bool:
@@ -86,7 +84,7 @@ def _rule(rule: dict[str, Any], at: At, context: tuple[str, ...], shared: dict[s
         where=where,
         at=at,
         title=title,
-        queries=(Query(expr, (*at, key), foreign="loki" if _LOGQL.search(expr) else None),),
+        queries=(Query(expr, (*at, key), foreign=other_language(expr)),),
         description="\n".join(filter(None, (*annotations, *comments_on(rule), *remarks))),
         context=context,
         labels={name: text_of(label) for name, label in {**shared, **mapping_of(rule.get("labels"))}.items()},

@@ -19,7 +19,7 @@ from spark_agent.agent.audit.catalogue import (
 )
 from spark_agent.agent.audit.claim import Claim, Query, Severity, Shape
 from spark_agent.agent.audit.scope import GPU_LABELS, HOST_LABELS, Act, Deed, Judged, Source, Span, Value
-from spark_agent.agent.audit.words import Assertion, Theme, asserts_whole, themes
+from spark_agent.agent.audit.words import Assertion, Theme, asserts_whole, themes, written
 
 
 class Target(StrEnum):
@@ -112,11 +112,11 @@ class Case:
 
 
 def check(case: Case) -> Iterator[Remark]:
-    """Yield what is wrong with a claim, each rule at most once for a query and a reason."""
+    """Yield what is wrong with a claim, each rule at most once for a query."""
     seen = set()
     for rule in _CHECKS:
         for remark in rule(case):
-            key = (remark.rule, remark.query.at, remark.message)
+            key = remark.rule, remark.query.at
             if key not in seen:
                 seen.add(key)
                 yield remark
@@ -137,8 +137,8 @@ _NAMED_BY: Final[Mapping[Extent, frozenset[Theme]]] = {
 }
 
 
-#: A reading without these is seldom taken for the machine.
-_MISTAKEN: Final = frozenset((Extent.GPU, Extent.SOC, Extent.CPU_GPU, Extent.MODULE))
+#: What is taken for the machine. CPU packages seldom are; GPU and CPU added up leave out the rest, but no half.
+_MISTAKEN: Final = frozenset((Extent.GPU, Extent.SOC, Extent.CPU_GPU, Extent.MODULE, Extent.RAIL, Extent.MEMORY))
 
 
 def scope_label(case: Case) -> Iterator[Remark]:
@@ -147,7 +147,7 @@ def scope_label(case: Case) -> Iterator[Remark]:
     all_parts = all(_is_part(judged.value) for _, judged in powers)
     for query, judged in powers:
         value = judged.value
-        if not _is_part(value) or not value.extents & _MISTAKEN or _is_named(case, query, judged):
+        if not _is_part(value) or not value.extents <= _MISTAKEN or _is_named(case, query, judged):
             continue
         said = _assertion(case, query, of_panel=all_parts)
         if said is None or any(act.deed is Deed.CONSTANT_ADDED for act in judged.acts):
@@ -197,7 +197,7 @@ def entity(case: Case) -> Iterator[Remark]:
     """Yield one part under the name of another."""
     title = themes(_title(case.claim))
     for query, judged in case.powers:
-        legend = themes(query.legend)
+        legend = written(query.legend)
         for extents, own, other, name in (
             ({Extent.GPU}, Theme.GPU, Theme.CPU, "the CPU"),
             ({Extent.CPU}, Theme.CPU, Theme.GPU, "the GPU"),
@@ -229,37 +229,45 @@ def scope_limit(case: Case) -> Iterator[Remark]:
 def _unreachable_comparisons(case: Case) -> Iterator[Remark]:
     for query, _, act in case.acts(Deed.COMPARED):
         value, number = act.value, act.other.number
-        if number is None or act.op not in (">", ">=", "==") or value.dimension is not Dimension.POWER:
+        if number is None or act.op == "!=" or value.dimension is not Dimension.POWER:
             continue
         reach, watts = _reach(case, value), _watts(value, number)
         if reach is None or watts is None or watts <= reach.watts:
             continue
         is_alert = case.claim.shape is Shape.ALERT
-        consequence = "the alert can never fire" if is_alert else "it is never true"
+        is_below = act.op in ("<", "<=")
+        consequence = "is always so" if is_below else "can never fire" if is_alert else "is never so"
         yield Remark(
             "PWR002",
             query,
-            f"{_metrics(value)} is never above {reach.watts:g} W{_of_how_many(case, value)}, so with {watts:g} W "
-            f"{consequence}: {reach.why}",
+            f"{_metrics(value)} is never above {reach.watts:g} W{_of_how_many(case, value)}, so what is compared with "
+            f"{watts:g} W {consequence}: {reach.why}",
             _alert_instead(value),
-            _ERROR if is_alert and value.span is Span.ONE else None,
+            _ERROR if is_alert and value.span is Span.ONE and not is_below else None,
         )
 
 
 def _unreachable_shares(case: Case) -> Iterator[Remark]:
-    for query, _, act in case.acts(Deed.SHARE):
+    for query, judged, act in case.acts(Deed.SHARE):
         value, number = act.value, act.other.number
         if number is None or value.dimension is not Dimension.POWER or value.is_limit:
             continue
         reach, watts = _reach(case, value), _watts(value, number)
         if reach is None or watts is None or watts <= reach.watts or _budget(watts):
             continue
-        yield Remark(
-            "PWR002",
-            query,
-            f"{_metrics(value)} never comes to {watts:g} W, so a share of it says nothing: {reach.why}",
-            _share_instead(value),
-        )
+        if _is_percent(case, query, judged):
+            yield Remark(
+                "PWR002",
+                query,
+                f"{_metrics(value)} never comes to {watts:g} W, so a share of it says nothing: {reach.why}",
+                _share_instead(value),
+            )
+
+
+def _is_percent(case: Case, query: Query, judged: Judged) -> bool:
+    """Return whether a result is shown as a share of something."""
+    shown = query.unit or case.claim.unit or ""
+    return shown.startswith("percent") or 100.0 in judged.value.scaled or "%" in _title(case.claim)
 
 
 def _unreachable_scale(case: Case) -> Iterator[Remark]:
@@ -267,14 +275,12 @@ def _unreachable_scale(case: Case) -> Iterator[Remark]:
     powers = [(query, judged.value) for query, judged in case.powers if judged.value.dimension is Dimension.POWER]
     if claim.shape is not Shape.PANEL or not powers or len(powers) < len(case.powers):
         return
-    if (claim.unit or "").startswith("percent"):
-        return  # a share, whose scale is not in watts
     reached = [(_scale_reach(case, value), query, value) for query, value in powers]
     best = max((reach.watts for reach, _, _ in reached if reach), default=0.0)
     if any(reach is None for reach, _, _ in reached):
         return
     for reach, query, value in reached:
-        if reach is None or reach.watts < best or value.factor is None:
+        if reach is None or reach.watts < best or not value.factor or not _is_shown_as_power(case, query, value):
             continue
         steps = [step for step in claim.thresholds if step / value.factor > reach.watts]
         top = claim.maximum if claim.maximum and claim.maximum / value.factor > _ROUNDED * reach.watts else None
@@ -290,6 +296,13 @@ def _unreachable_scale(case: Case) -> Iterator[Remark]:
             f"maximum {_round_up(reach.watts * value.factor):g}, thresholds below it",
         )
         return
+
+
+def _is_shown_as_power(case: Case, query: Query, value: Value) -> bool:
+    """Return whether the numbers of a panel are watts, or some multiple; not money, nor a share."""
+    shown = query.unit or case.claim.unit or ""
+    known = _GRAFANA_UNITS.get(shown, (None, 0.0))[0] is Dimension.POWER
+    return (known or shown.lower() in _NO_UNIT or "W" in shown) and _is_plain(value.factor or 0.0)
 
 
 #: How far a scale may go beyond what can be reached, for a round number.
@@ -335,7 +348,7 @@ def _of_how_many(case: Case, value: Value) -> str:
 
 def headroom(case: Case) -> Iterator[Remark]:
     """Yield headroom and shares whose reading and limit are of different scopes."""
-    for query, _, act in case.acts(Deed.HEADROOM, Deed.SHARE):
+    for query, judged, act in case.acts(Deed.HEADROOM, Deed.SHARE):
         value = act.value
         if value.dimension is not Dimension.POWER or not value.extents or value.is_open or value.is_limit:
             continue
@@ -348,9 +361,7 @@ def headroom(case: Case) -> Iterator[Remark]:
             of = f"{_metrics(act.other)}, the limit of {_covered(limits)}"
         else:
             watts = _watts(value, act.other.number)
-            if watts is not None and act.deed is Deed.SHARE and 100.0 in value.scaled:
-                watts *= 100.0  # in percent, before it is divided
-            if watts is None or not _is_foreign_limit(case, query, act, watts):
+            if watts is None or not _is_foreign_limit(case, query, judged, act, watts):
                 continue
             budget = _budget(watts)
             of = f"{watts:g} W, {_budget_words(budget)}" if budget else f"{watts:g} W, which is no limit of it"
@@ -376,7 +387,7 @@ def _budget_words(extent: Extent) -> str:
     }[extent]
 
 
-def _is_foreign_limit(case: Case, query: Query, act: Act, watts: float) -> bool:
+def _is_foreign_limit(case: Case, query: Query, judged: Judged, act: Act, watts: float) -> bool:
     """Return whether a constant is, or is taken for, a limit of another scope."""
     extents = act.value.extents
     budget = _budget(watts) if case.target is Target.GB10 or act.value.is_spark else None
@@ -391,8 +402,8 @@ def _is_foreign_limit(case: Case, query: Query, act: Act, watts: float) -> bool:
     if act.deed is Deed.HEADROOM:
         return watts >= _A_LIMIT
     reach = _reach(case, act.value)
-    unit = query.unit or case.claim.unit or ""
-    return unit.startswith("percent") and watts >= _A_LIMIT and (reach is None or watts <= reach.watts)
+    is_share = _is_percent(case, query, judged)
+    return is_share and watts >= _A_LIMIT and (reach is None or watts <= reach.watts)
 
 
 #: Watts from which a constant beside a GPU's power is taken for a limit; smaller ones are offsets.
@@ -441,9 +452,10 @@ def cost(case: Case) -> Iterator[Remark]:
     for query, judged in case.judged:
         value = judged.value
         named = themes(" ".join(judged.variables))
-        is_priced = any(act.deed is Deed.PRICED for act in judged.acts)
-        if not (is_priced or Theme.COST in said | named or unit.startswith("currency")):
+        priced = [act.value for act in judged.acts if act.deed is Deed.PRICED]
+        if not (priced or Theme.COST in said | named or unit.startswith("currency")):
             continue
+        value = priced[0] if priced else value
         if not _is_part(value) or _says_whose_energy(case, query):
             continue
         yield Remark(
@@ -499,11 +511,12 @@ def ac_dc(case: Case) -> Iterator[Remark]:
         measured = {source for source in value.sources if source.metric.exporter in _DC_EXPORTERS}
         if not measured or not value.extents <= {Extent.SYSTEM, Extent.DC_INPUT}:
             continue
+        title = themes(_title(case.claim)) | themes(query.legend)
         said = case.said_of(query, judged) | themes(" ".join(judged.variables))
         if Theme.ESTIMATE in said or any(1.02 <= by <= 1.3 for by in value.scaled):
             continue  # the adapter's loss is in it
         is_priced = any(act.deed is Deed.PRICED for act in judged.acts) or Theme.COST in said
-        if Theme.WALL in said or is_priced:
+        if Theme.WALL in title or is_priced:
             what = "a tariff is for AC" if is_priced else "the wall is AC"
             yield Remark(
                 "PWR014",
@@ -534,7 +547,7 @@ _GRAFANA_UNITS: Final[Mapping[str, tuple[Dimension, float]]] = {
 _NO_UNIT: Final = frozenset(("", "none", "short", "locale", "string"))
 #: ``kW``, ``milliwatts``, ``kWh`` in words; a prefix, and the unit.
 _SAID_UNIT: Final = re.compile(
-    r"(?<![A-Za-z])(?:([kKMmµμun]?)(Wh|W|J)|((?i:kilo|milli|micro|nano|mega)?)((?i:watts?|joules?)))(?![A-Za-z])"
+    r"(?<![A-Za-z])(?:([kKMmµμun]?)(Wh|W|J|(?<=[km])wh)|((?i:kilo|milli|micro|nano|mega)?)((?i:watts?|joules?)))(?![A-Za-z])"
 )
 _KILO: Final = re.compile(r"(?<![A-Za-z])k(?:W|J)|kilo|千瓦|キロワット", re.IGNORECASE)
 _PREFIXES: Final = {
@@ -547,7 +560,9 @@ def _said_units(text: str) -> list[tuple[str, Dimension, float]]:
     """Return the units that a text names: as written, what they measure, and how many make a watt or joule."""
     said = []
     for match in _SAID_UNIT.finditer(text.replace("_", " ").replace(":", " ")):
-        prefix, symbol = (match[1] or "", match[2]) if match[2] else (match[3].lower(), match[4][0].upper())
+        prefix, symbol = (
+            (match[1] or "", match[2].replace("wh", "Wh")) if match[2] else (match[3].lower(), match[4][0].upper())
+        )
         factor = _PREFIXES[prefix] / (3600 if symbol == "Wh" else 1)
         said.append((match[0], Dimension.POWER if symbol == "W" else Dimension.ENERGY, factor))
     return said
@@ -558,6 +573,7 @@ def unit(case: Case) -> Iterator[Remark]:
     yield from _small_constants(case)
     if case.claim.shape is Shape.ALERT:
         return
+    yield from _per_work(case)
     for query, judged in case.powers:
         value = judged.value
         if value.factor is None or not _is_plain(value.factor):
@@ -567,8 +583,26 @@ def unit(case: Case) -> Iterator[Remark]:
         if not found:
             found = list(_said_otherwise(case, query, value, is_scaled=shown in _GRAFANA_UNITS))
         if not found and shown.lower() in _NO_UNIT:
-            found = list(_unsaid(case, query, value))
+            found = list(_unsaid(case, query, judged))
         yield from found
+
+
+def _per_work(case: Case) -> Iterator[Remark]:
+    """Yield energies for some work whose unit is not the one that is shown."""
+    for query, judged in case.judged:
+        value, shown = judged.value, query.unit or case.claim.unit or ""
+        dimension, factor = _GRAFANA_UNITS.get(shown, (None, 0.0))
+        if value.dimension is not Dimension.EFFICIENCY or dimension is not Dimension.ENERGY or not value.factor:
+            continue
+        off = value.factor / factor
+        if _is_plain(off) and not 0.5 < off < 2:
+            yield Remark(
+                "PWR006",
+                query,
+                f"the unit is {shown}, but {_metrics(value)} is in {_source_unit(value)}: what is shown is "
+                f"{f'{off:g} times too much' if off > 1 else f'{1 / off:g} times too little'}",
+                f"({query.expr.strip()}) {_times(1 / off)}",
+            )
 
 
 def _small_constants(case: Case) -> Iterator[Remark]:
@@ -622,7 +656,7 @@ def _contradiction(query: Query, value: Value, shown: str) -> Iterator[Remark]:
 
 def _said_otherwise(case: Case, query: Query, value: Value, *, is_scaled: bool) -> Iterator[Remark]:
     """Yield a scale that words contradict. Grafana itself turns 1500 W into 1.5 kW, where it knows the unit."""
-    if value.factor is None or value.is_counter or case.own & {Theme.COST, Theme.EFFICIENCY}:
+    if value.factor is None or case.own & {Theme.COST, Theme.EFFICIENCY}:
         return
     said = [one for text in (query.legend, _title(case.claim)) for one in _said_units(text)]
     said = [one for one in said if one[1] is value.dimension and not (is_scaled and one[2] < 1)]
@@ -639,13 +673,14 @@ def _times(by: float) -> str:
     return f"* {by:g}" if by >= 1 else f"/ {1 / by:g}"
 
 
-def _unsaid(case: Case, query: Query, value: Value) -> Iterator[Remark]:
-    """Yield a scale that nothing says."""
-    claim = case.claim
-    told = [_title(claim), query.legend, claim.description]
+def _unsaid(case: Case, query: Query, judged: Judged) -> Iterator[Remark]:
+    """Yield watts that are divided as if they were milliwatts, where nothing says that kilowatts are meant."""
+    claim, value = case.claim, judged.value
+    told = [_title(claim), query.legend, claim.description, judged.comments]
     if value.factor is None or value.dimension is not Dimension.POWER or case.own & {Theme.COST, Theme.EFFICIENCY}:
         return
-    if value.factor < 0.5 and not any(_KILO.search(text) for text in told):
+    is_watts = all(source.metric.unit.factor == 1 for source in value.sources)
+    if is_watts and value.factor < 0.5 and not any(_KILO.search(text) for text in told):
         yield Remark(
             "PWR006",
             query,
@@ -677,7 +712,8 @@ def gauge_counter(case: Case) -> Iterator[Remark]:
     for query, judged in case.judged:
         shown = query.unit or case.claim.unit or ""
         dimension, _ = _GRAFANA_UNITS.get(shown, (None, 0.0))
-        if judged.value.is_counter and judged.value.is_power and dimension is Dimension.POWER:
+        is_energy = judged.value.dimension is Dimension.ENERGY and _is_reading(judged.value)
+        if judged.value.is_counter and is_energy and dimension is Dimension.POWER:
             names = sorted(source.metric.name for source in judged.value.sources if source.metric.kind is Kind.COUNTER)
             name = names[0] if names else "it"
             yield Remark(
@@ -909,7 +945,8 @@ def _source_unit(value: Value) -> str:
 
 def _by(value: Value) -> str:
     """Return the aggregation that keeps this agent's machines apart as the expression did."""
-    kept = dict.fromkeys("instance" if label in HOST_LABELS else label for label in value.by if label not in GPU_LABELS)
+    labels = dict.fromkeys("instance" if label in HOST_LABELS else label for label in value.by)
+    kept = [label for label in labels if label not in GPU_LABELS]
     return f"sum by ({', '.join(kept)}) " if kept else "sum"
 
 

@@ -21,12 +21,14 @@ from promql_parser import (
     MatrixSelector,
     NumberLiteral,
     ParenExpr,
+    StringLiteral,
     SubqueryExpr,
     UnaryExpr,
     VectorSelector,
 )
 
 from spark_agent.agent.audit.catalogue import (
+    PARTS,
     SENSOR_LABELS,
     Catalogue,
     Dimension,
@@ -95,6 +97,8 @@ class Value:
     scaled: tuple[float, ...] = ()
     #: Labels that an aggregation kept.
     by: tuple[str, ...] = ()
+    #: Labels with a value that the expression itself gives: what tells one side of an ``or`` from the other.
+    marks: frozenset[tuple[str, str]] = frozenset()
     #: Whether a metric or a label says that it is about Sparks.
     is_spark: bool = False
 
@@ -193,6 +197,8 @@ _HOURS: Final = frozenset((24.0, 168.0, 720.0, 730.0, 744.0, 8760.0))
 #: Factors that turn one unit into another, and so are no limits.
 _CONVERSIONS: Final = frozenset((1e3, 1e6, 1e9, 60.0, 3600.0, 3.6e6, 3.6e9, 86_400.0, 1000.0 * 3600))
 
+_PERCENT: Final = 100.0
+
 _NUMBER: Final = Value(Dimension.RATIO, factor=None)
 
 
@@ -205,10 +211,17 @@ class Scopes:
         for record in records:
             self._records.setdefault(record.title, []).append(record)
         self._recorded: dict[int, Value] = {}
+        self._judged: dict[tuple[str, tuple[tuple[str, str], ...]], Judged] = {}
         self._resolving: set[int] = set()
 
     def judge(self, text: str, variables: Mapping[str, str] | None = None) -> Judged:
         """Return what an expression measures; raise `ExpressionError` where it cannot be read."""
+        key = text, tuple(sorted((variables or {}).items()))
+        if key not in self._judged:  # dashboards are copied, and their expressions with them
+            self._judged[key] = self._judge(text, variables)
+        return self._judged[key]
+
+    def _judge(self, text: str, variables: Mapping[str, str] | None) -> Judged:
         expression = read(text, variables)
         walk = _Walk(self)
         try:
@@ -341,8 +354,6 @@ class _Walk:
                 return Value(Dimension.PRICE, factor=None)
             if said & _WORK_WORDS:
                 return Value(Dimension.WORK, factor=None)
-            if name.endswith("_info"):
-                return Value(Dimension.OTHER)  # 1, for its labels
             return Value()
         if metric.extent is Extent.UNKNOWN and metric.is_guess and metric.role is Role.READING:
             self.unknown.add(name)
@@ -363,7 +374,7 @@ class _Walk:
         value = next((argument for argument in arguments if argument.sources or argument.number is None), None)
         if value is None:
             value = arguments[0] if arguments else Value(Dimension.OTHER)
-        if name in _OF_COUNTERS and value.dimension is Dimension.POWER and not _is_named_counter(value):
+        if name in _OF_COUNTERS and value.dimension is Dimension.POWER and not value.is_counter:
             self.acts.append(Act(Deed.RATED, value, op=name))
             return replace(value, factor=None)
         if name in _RATES:
@@ -374,6 +385,8 @@ class _Walk:
         if name == "sum_over_time":
             energy = Dimension.ENERGY if value.dimension is Dimension.POWER else value.dimension
             return replace(value, dimension=energy, factor=None)
+        if name == "label_replace" and (mark := _mark(node.args)):
+            return replace(value, marks=value.marks | {mark})
         if name in _KEEPING:
             if name == "avg_over_time" and value.dimension is Dimension.POWER:
                 return replace(value, window=_seconds(node.args[0]))
@@ -442,7 +455,12 @@ class _Walk:
         if left.is_power and right.is_power:
             if _is_switch(left, right):
                 self.acts.append(Act(Deed.SWITCHED, left, right))
-            return replace(left, sources=left.sources | right.sources, is_open=left.is_open or right.is_open)
+            return replace(
+                left,
+                sources=left.sources | right.sources,
+                is_open=left.is_open or right.is_open,
+                marks=left.marks | right.marks,
+            )
         return left if left.number is None else right
 
     def _compare(self, op: str, left: Value, right: Value, *, is_bool: bool) -> Value:
@@ -467,7 +485,8 @@ class _Walk:
                 self.acts.append(Act(Deed.PRICED, value, other, "*"))
                 return replace(value, dimension=Dimension.PRICE, factor=None)
             if value.is_power and not other.is_power:
-                return replace(value, factor=None if other.dimension is not Dimension.OTHER else value.factor)
+                is_mask = other.dimension is Dimension.OTHER or _is_info(node.rhs if other is right else node.lhs)
+                return value if is_mask else replace(value, factor=None)
         if left.dimension is right.dimension and not left.is_power:
             return Value(left.dimension, left.sources | right.sources, None)
         return Value(Dimension.OTHER, left.sources | right.sources, None)
@@ -484,7 +503,7 @@ class _Walk:
     def _over(self, left: Value, right: Value) -> Value:
         if right.number is not None:
             if left.is_power and right.number and right.number not in _CONVERSIONS and right.number >= 1:
-                self.acts.append(Act(Deed.SHARE, left, right, "/"))
+                self.acts.append(Act(Deed.SHARE, _without_percent(left), right, "/"))
             return self._scaled(left, 1 / right.number) if right.number else left
         if left.is_power and right.is_power:
             if right.is_limit and not left.is_limit:
@@ -498,7 +517,7 @@ class _Walk:
             return Value(Dimension.EFFICIENCY if work else Dimension.OTHER, right.sources, None)
         if left.is_power and right.dimension is Dimension.WORK:
             self.acts.append(Act(Deed.EFFICIENCY, left, right, "/"))
-            return Value(Dimension.EFFICIENCY, left.sources, None)
+            return Value(Dimension.EFFICIENCY, left.sources, left.factor)
         if left.is_power:
             return replace(left, factor=None)
         return Value(Dimension.OTHER if left.dimension is not Dimension.PRICE else Dimension.PRICE, factor=None)
@@ -526,6 +545,8 @@ class _Walk:
         if right.is_power and (left.number is not None or left.is_limit) and not right.is_limit:
             self.acts.append(Act(Deed.HEADROOM, right, left, "-"))
             return Value(right.dimension, frozenset(), right.factor, is_open=True, span=right.span)
+        if left.dimension is Dimension.PRICE and right.is_power:
+            self.acts.append(Act(Deed.PRICED, right, left, "-"))
         if left.is_power and right.number is not None:
             return replace(left, is_open=True)
         # What is left of a whole without a part is neither.
@@ -533,12 +554,29 @@ class _Walk:
         return Value(dimension, frozenset(), left.factor, is_open=True)
 
 
+def _mark(arguments: Sequence[Any]) -> tuple[str, str] | None:
+    """Return the label and the text that ``label_replace`` gives to all series; None where it takes one's own."""
+    texts = [argument.val for argument in arguments[1:] if isinstance(argument, StringLiteral)]
+    return (texts[0], texts[1]) if len(texts) > 1 and texts[1] and "$" not in texts[1] else None
+
+
 def _is_switch(left: Value, right: Value) -> bool:
     """Return whether two values that stand in for each other cover, or are, different things."""
+    said = [any(source.metric.says_whole for source in value.sources) for value in (left, right)]
+    parts = [bool(value.extents) and value.extents <= PARTS for value in (left, right)]
+    if (said[0] and parts[1]) or (said[1] and parts[0]):
+        return not (left.marks and right.marks and not left.marks & right.marks)
     if not left.extents or not right.extents or (left.extents | right.extents) & {Extent.UNKNOWN, Extent.MIXED}:
+        return False
+    if left.marks and right.marks and not left.marks & right.marks:
         return False
     guessed = [{source.metric.is_estimate for source in value.sources} for value in (left, right)]
     return left.extents != right.extents or guessed[0] != guessed[1]
+
+
+#: A pattern that is no danger to a matcher that goes back: nothing repeated that repeats.
+_PLAIN_PATTERN: Final = re.compile(r"(?:[\w:|]|\.[*+]?|\((?!\?)|\)(?![*+?{]))+")
+_MAX_REPEATS: Final = 4
 
 
 def _names(matchers: Sequence[tuple[MatchOp, str, str]]) -> list[str]:
@@ -551,7 +589,7 @@ def _names(matchers: Sequence[tuple[MatchOp, str, str]]) -> list[str]:
         if op == MatchOp.Re:
             if re.fullmatch(r"\(?[\w:|]+\)?", value):
                 return [one for one in value.strip("()").split("|") if one]
-            if not _is_quick(value):
+            if not _PLAIN_PATTERN.fullmatch(value) or len(re.findall(r"[*+]", value)) > _MAX_REPEATS:
                 return []
             try:
                 pattern = re.compile(value)
@@ -559,19 +597,6 @@ def _names(matchers: Sequence[tuple[MatchOp, str, str]]) -> list[str]:
                 return []
             return [metric for metric in rows() if pattern.fullmatch(metric)]
     return []
-
-
-#: Prometheus' own matching takes a time that grows with the text; Python's may double with each letter of it.
-_MAX_PATTERN: Final = 1000
-_MAX_REPEATS: Final = 2
-
-
-def _is_quick(pattern: str) -> bool:
-    """Return whether Python matches a pattern soon: no repeated group, and few repeats in a row."""
-    if len(pattern) > _MAX_PATTERN or re.search(r"\)[*+?{]", pattern):
-        return False
-    rows_of = re.split(r"\|", pattern) if "(" not in pattern else [pattern]
-    return all(len(re.findall(r"[*+{]", one)) <= _MAX_REPEATS for one in rows_of)
 
 
 def _extents(metric: Metric, matchers: Sequence[tuple[MatchOp, str, str]]) -> list[Extent]:
@@ -603,6 +628,13 @@ def _selected_sensors(node: Any) -> str:
                 return str(matcher.value)
         return "$"  # any of them
     return ""
+
+
+def _is_info(node: Any) -> bool:
+    """Return whether a node is a metric that is 1, and only brings labels."""
+    while isinstance(node, ParenExpr | AggregateExpr):
+        node = node.expr
+    return isinstance(node, VectorSelector) and (node.name or "").endswith(("_info", "_labels", "_label"))
 
 
 def _with_label(value: Value, label: str) -> Value:
@@ -670,9 +702,11 @@ def _span(value: Value, labels: tuple[str, ...], *, is_by: bool) -> Span:
     return Span.ONE if value.is_one_host or hosts is is_by else Span.MANY
 
 
-def _is_named_counter(value: Value) -> bool:
-    """Return whether a power comes from something whose name says that it only goes up."""
-    return any(source.metric.is_guess and source.metric.name.endswith("_total") for source in value.sources)
+def _without_percent(value: Value) -> Value:
+    """Return a value before it was multiplied with 100, for a share in percent."""
+    if value.factor is None or _PERCENT not in value.scaled:
+        return value
+    return replace(value, factor=value.factor / _PERCENT)
 
 
 def _is_share(value: Value) -> bool:

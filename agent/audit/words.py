@@ -43,7 +43,7 @@ _ALPHABETIC: Final[Mapping[Theme, str]] = {
     Theme.WHOLE: r"""
         systems? hosts? hostname nodes? servers? chassis machines? box boxes computers? clusters? racks? fleet
         workstations? desktops? laptops? pcs? appliances? towers? farm homelab
-        dgx sparks? datacent(er|re)s? site entire whole infrastructure psu psus
+        dgx datacent(er|re)s? site entire whole infrastructure psu psus
         gesamtsystem systemleistung knoten rechner(s|n)? servern? maschinen? geräte?s? anlage rechenzentrum clustern?
         systèmes? hôtes? nœuds? noeuds? serveurs? châssis chassis grappes? boîtier ordinateurs? équipements?
         sistemas? nodos? servidor(es)? máquinas? maquinas? clúster(es)? equipos? chasis ordenador(es)? anfitri(ón|ones)
@@ -67,7 +67,7 @@ _ALPHABETIC: Final[Mapping[Theme, str]] = {
     Theme.GPU: r"""
         gpus? vgpus? igpus? dgpus? egpus? gpgpu graphics cards? accelerators? nvml dcgm nvidiasmi geforce rtx gtx
         quadro radeon instinct cuda vram a100 h100 h200 b200 l40s? mi\d{3}x? t4 v100
-        grafikkarten? grafikprozessor(en)? beschleuniger
+        grafikkarten? karten? grafikprozessor(en)? beschleuniger
         accélérateurs?
         acelerador(es)?
     """,
@@ -105,8 +105,8 @@ _ALPHABETIC: Final[Mapping[Theme, str]] = {
         estimad[oa]s? estimación estimacion aproximad[oa]
     """,
     Theme.WALL: r"""
-        wall outlet mains ac socketpower
-        steckdose netzanschluss wandsteckdose
+        wall outlet mains ac circuit breaker
+        steckdose stromkreis sicherung netzanschluss wandsteckdose
         prise secteur
         enchufe
     """,
@@ -124,7 +124,8 @@ _ANYWHERE: Final[Mapping[Theme, str]] = {
     Theme.WHOLE: r"""
         系统|系統|主机|主機|节点|節點|服务器|伺服器|机箱|機箱|集群|叢集|整机|整機|机器|機器|设备|設備|电源|全机|机房
         |システム|ホスト|ノード|サーバ|筐体|クラスタ|本体|マシン|装置|パソコン
-        |gesamt(system|rechner)|(server|knoten|rechner|cluster|geräte)(leistung|verbrauch|stromverbrauch)|power\s+suppl|data\s+cent(er|re)s?|dgx\s+sparks?
+        |(system|gehäuse|rechner|knoten|server|cluster|rack|geräte?|maschinen|anlagen|host|schrank)(leistung|verbrauch|strom|energie|last)
+        |power\s+suppl|data\s+cent(er|re)s?|dgx\s+sparks?
     """,
     Theme.TOTAL: r"""
         总|總|全部|合计|合計|総|全体|トータル
@@ -137,7 +138,8 @@ _ANYWHERE: Final[Mapping[Theme, str]] = {
         |(?<=[a-zß-ÿ])(leistung|verbrauch|leistungsaufnahme)(?![^\W_])
     """,
     Theme.GPU: r"""
-        显卡|顯卡|显示卡|加速卡|图形处理|圖形|グラフィック|nvidia[-_\s.]+smi|(?<![a-z])gpu|gpu(?![a-z])|grafikkarten?leistung|cartes?\s+graphique|tarjetas?\s+gr
+        显卡|顯卡|显示卡|顯示卡|グラボ|ビデオカード|加速卡|图形处理|圖形|グラフィック|nvidia[-_\s.]+smi|(?<![a-z])gpu|gpu(?![a-z])|cartes?\s+graphique|tarjetas?\s+gr
+        |grafikkarten?leistung
         |nvidia\s+(a\d|h\d|l\d|t4|tesla|geforce)|tesla\s+[a-z]\d
     """,
     Theme.PART: r"""
@@ -206,6 +208,11 @@ def _plain(text: str) -> str:
     """Return a text without templates, its names split into words."""
     told = _TEMPLATE.sub(" ", unicodedata.normalize("NFKC", text[:_MAX_CHARACTERS]))
     return _CAMEL.sub(" ", told).replace("_", " ").replace(":", " ")
+
+
+def written(text: str) -> frozenset[Theme]:
+    """Return what a text speaks of in its own words, without the labels that it shows."""
+    return themes(_TEMPLATE.sub(" ", text))
 
 
 def sentences(text: str) -> list[str]:

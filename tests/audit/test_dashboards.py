@@ -258,6 +258,7 @@ def test_other_data_sources(tmp_path: Path) -> None:
         {"datasource": {"type": "datasource", "uid": "-- Dashboard --"}, "panelId": 2},
         {"datasource": {"type": "prometheus"}, "expr": ""},
         {"expr": "i"},
+        {"datasource": "Logs", "expr": '{app="x"} |= "j"'},
     ]
     inputs = [
         {"name": "DS_LOGS", "type": "datasource", "pluginId": "loki"},
@@ -276,6 +277,7 @@ def test_other_data_sources(tmp_path: Path) -> None:
         "SELECT g": "sql",
         "graphite.h": "graphite",
         "i": None,
+        '{app="x"} |= "j"': "loki",
     } == {query.expr: query.foreign for query in claim.queries}
 
 
@@ -319,8 +321,11 @@ def test_variables_with_one_value(tmp_path: Path) -> None:
 
 
 def test_a_repeated_panel(tmp_path: Path) -> None:
-    """One for each value of a variable: the place says so."""
+    """One for each value of a variable, alone or with its row: the place says so."""
+    (below,) = _claims(tmp_path, _dashboard({"type": "row", "title": "Box", "repeat": "node"}, _panel()))
+
     assert 'dashboard "Power" › panel "Draw" (7, for each $host)' == _claim(tmp_path, repeat="host").where
+    assert 'dashboard "Power" › row "Box" › panel "Draw" (7, for each $node)' == below.where
 
 
 def test_an_alert_in_a_panel(tmp_path: Path) -> None:

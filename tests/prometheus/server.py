@@ -32,13 +32,15 @@ class Prometheus:
 
     @classmethod
     @contextmanager
-    def scraping(cls, binary: str, folder: Path, jobs: Sequence[Mapping[str, Any]]) -> Iterator["Prometheus"]:
-        """Run one that scrapes these jobs once a second."""
+    def scraping(
+        cls, binary: str, folder: Path, jobs: Sequence[Mapping[str, Any]], rules: str = ""
+    ) -> Iterator["Prometheus"]:
+        """Run one that scrapes these jobs once a second, and goes by these rules as often."""
         config = folder / "prometheus.yml"
+        (folder / "rules.yml").write_text(rules, encoding="utf-8")
+        every = {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"}
         # JSON is YAML.
-        config.write_text(
-            json.dumps({"global": {"scrape_interval": "1s", "scrape_timeout": "1s"}, "scrape_configs": list(jobs)})
-        )
+        config.write_text(json.dumps({"global": every, "rule_files": ["rules.yml"], "scrape_configs": list(jobs)}))
         with running(folder, binary, f"--config.file={config}", f"--storage.tsdb.path={folder / 'data'}") as process:
             server = cls(process.port)
             until(server._is_ready)
