@@ -101,7 +101,8 @@ CASES = (
         "a query that names a Spark", alert("GpuHot", f'{DCGM}{{job="dgx-spark"}} > 250'), "PWR002", target=Target.ANY
     ),
     _case("what can be reached", alert("GpuBusy", f"{DCGM} > 90")),
-    _case("below what cannot be reached", alert("GpuIdle", f"{DCGM} < 250")),
+    _case("below what cannot be reached is always so", alert("GpuIdle", f"{DCGM} < 250"), "PWR002"),
+    _case("below what can be reached", alert("GpuIdle", f"{DCGM} < 10")),
     _case("a scale of the box", panel("System power", "gb10_system_power_watts", unit="watt", maximum=240)),
     _case("a scale with room", panel("GPU power", SMI, unit="watt", maximum=150)),
     _case("a limit that collapsed", alert("CapLow", 'gb10_power_limit_watts{limit="pl1"} < 100')),
