@@ -170,6 +170,8 @@ class Metric:
     #: The label that tells its extents apart, and the extent by its value.
     label: str = ""
     extents: Mapping[str, Extent] = field(default_factory=dict, compare=False)
+    #: The label that tells several readings of the same watts apart: a sum over it counts them twice.
+    copies: str = ""
     #: Whether this is read off the name alone.
     is_guess: bool = False
     #: Whether that name says that it is a machine's, which nobody can tell.
@@ -236,8 +238,10 @@ def _own() -> Iterable[Metric]:
         ("vcore", Extent.RAIL),
         ("preregulator", Extent.RAIL),
     ):
-        yield Metric(f"gb10_{stem}_power_watts", extent, W, "spark-agent")
-        yield Metric(f"gb10_{stem}_energy_joules_total", extent, J, "spark-agent", Kind.COUNTER)
+        copies = "window" if stem == "gpu_nvml" else ""
+        yield Metric(f"gb10_{stem}_power_watts", extent, W, "spark-agent", copies=copies)
+        if extent is not Extent.RAIL:
+            yield Metric(f"gb10_{stem}_energy_joules_total", extent, J, "spark-agent", Kind.COUNTER)
     for bound in ("lower", "upper"):
         name = f"gb10_system_power_estimate_{bound}_watts"
         yield Metric(name, Extent.SYSTEM, W, "spark-agent", is_estimate=True)
@@ -404,7 +408,7 @@ _NO_POWER: Final = frozenset(
      "cycle", "cycles", "temp", "temperature", "celsius", "errors", "count", "reasons", "mode", "saving", "ratio",
      "percent", "percentage", "utilization", "cost", "price", "usd", "eur", "tokens", "per", "requests", "bytes",
      "seconds", "hours", "carbon", "co2", "emissions", "supply", "management", "efficiency", "on", "off", "enabled",
-     "verdict", "source")
+     "verdict", "source", "resets")
 )  # fmt: skip
 _POWERS: Final = {
     "w": W, "watt": W, "watts": W, "mw": MILLIWATT, "milliwatt": MILLIWATT, "milliwatts": MILLIWATT,

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final
 
@@ -157,7 +157,7 @@ def scope_label(case: Case) -> Iterator[Remark]:
             query,
             f'"{said.word}" says more than {_written(judged)} covers, which is {_covered(value.extents)} alone'
             f"{_missing(value, case.target)}; measure the whole, or call it {_short(value.extents)} power",
-            _whole_of(value),
+            _alert_of(value) if case.claim.shape is Shape.ALERT else _whole_of(value, case),
         )
         return
 
@@ -423,8 +423,22 @@ def absent_limit(case: Case) -> Iterator[Remark]:
                 "PWR007",
                 query,
                 f"on a Spark this {consequence}: there is no {names}; {absent[0][1]}",
-                'gb10_power_limit_watts{limit="pl1"}',
+                _present_instead(case, judged, absent),
             )
+
+
+def _present_instead(case: Case, judged: Judged, absent: Iterable[tuple[str, str]]) -> str:
+    if case.claim.shape is Shape.ALERT:
+        return _alert_instead(judged.value)
+    shares = (act.value for act in judged.acts if act.deed is Deed.SHARE)
+    if value := next(shares, None):
+        return _share_instead(value)
+    return 'gb10_power_limit_watts{limit="pl1"}' if _are_limits(judged, absent) else "gb10_soc_power_watts"
+
+
+def _are_limits(judged: Judged, absent: Iterable[tuple[str, str]]) -> bool:
+    names = {name for name, _ in absent}
+    return all(source.is_limit for source in _all_sources(judged) if source.metric.name in names)
 
 
 # Money and work
@@ -449,7 +463,7 @@ def cost(case: Case) -> Iterator[Remark]:
             query,
             f"priced is the energy of {_covered(value.extents)} ({_metrics(value)}) and not that of the machine, "
             "which the bill is for",
-            "increase(gb10_system_energy_joules_total[24h]) / 3.6e6 * PRICE_PER_KWH",
+            "increase(gb10_system_energy_joules_total[24h]) / 3.6e6 * 1.1 * PRICE_PER_KWH",
         )
         return
 
@@ -693,7 +707,7 @@ def gauge_counter(case: Case) -> Iterator[Remark]:
             query,
             f"{act.op}() is for counters, and {_metrics(act.value)} is a power, which goes up and down: "
             "the result means nothing",
-            _without_rate(query.expr),
+            _energy_instead(act.value, query, case) if act.op == "increase" else _without_rate(query.expr),
         )
     for query, judged in case.judged:
         shown = query.unit or case.claim.unit or ""
@@ -725,13 +739,15 @@ def nested_sum(case: Case) -> Iterator[Remark]:
         if Extent.MIXED in extents:
             label = next((s.metric.label for s in act.value.sources if s.extent is Extent.MIXED), "label")
             why = f"{_metrics(act.value)} has totals and their parts under one name, told apart by {label}"
+        elif copies := sorted({source.metric.copies for source in act.value.sources if source.metric.copies}):
+            why = f"{_metrics(act.value)} has one reading more than once, told apart by {copies[0]}"
         else:
             why = f"{_listed(sorted(extent.words for extent in extents))} contain one another"
         yield Remark(
             "PWR009",
             query,
             f"{why}: added up, the same watts count more than once",
-            "gb10_system_power_watts",
+            "gb10_system_power_watts" if len(extents) > 1 or extents & {Extent.MIXED, Extent.SYSTEM} else "",
         )
 
 
@@ -807,7 +823,7 @@ def mean_times_time(case: Case) -> Iterator[Remark]:
             "PWR013",
             query,
             "a mean over the samples there are, times the whole time, counts gaps and down-time as load",
-            _energy_instead(act.value),
+            _energy_instead(act.value, query, case),
         )
 
 
@@ -934,19 +950,25 @@ def _by(value: Value) -> str:
     return f"sum by ({', '.join(kept)}) " if kept else "sum"
 
 
-def _whole_of(value: Value) -> str:
+def _whole_of(value: Value, case: Case) -> str:
     """Return the expression that measures the machine."""
     if value.dimension is Dimension.ENERGY:
-        return f"{_by(value)}(increase(gb10_system_energy_joules_total[$__range])) / 3.6e6"
-    plain = "gb10_system_power_watts"
-    whole = f"{_by(value)}({plain})" if value.by or value.span is not Span.ONE else plain
+        span = "$__range" if case.claim.shape is Shape.PANEL else "1d"
+        increase = f"increase(gb10_system_energy_joules_total[{span}])"
+        return f"{_added(value, increase)}{_per(value.factor or 1.0)}"
+    whole = _added(value, "gb10_system_power_watts")
     return f"{whole} / 1000" if value.factor and abs(value.factor / 1e-3 - 1) < 0.01 else whole
+
+
+def _alert_of(value: Value) -> str:
+    """Return an alert on the whole: a threshold for a part is none for it."""
+    return _alert_instead(replace(value, sources=frozenset()))
 
 
 def _alert_instead(value: Value) -> str:
     if value.extents <= {Extent.SYSTEM, Extent.DC_INPUT, Extent.WALL}:
-        return 'gb10_system_power_watts > 0.9 * on (instance) gb10_power_limit_watts{limit="syspl1"}'
-    return 'gb10_soc_power_watts >= 0.98 * on (instance) gb10_power_limit_watts{limit="pl1"}'
+        return 'gb10_system_power_watts > on (instance) (0.9 * gb10_power_limit_watts{limit="syspl1"})'
+    return 'gb10_soc_power_watts >= on (instance) (0.98 * gb10_power_limit_watts{limit="pl1"})'
 
 
 def _share_instead(value: Value) -> str:
@@ -955,6 +977,19 @@ def _share_instead(value: Value) -> str:
     return 'gb10_soc_power_watts / on (instance) gb10_power_limit_watts{limit="pl1"}'
 
 
-def _energy_instead(value: Value) -> str:
+def _energy_instead(value: Value, query: Query, case: Case) -> str:
+    """Return the increase of a counter, over the range that the expression has, in the unit that is shown."""
     scope = "gpu_nvml" if value.extents == {Extent.GPU} else "system"
-    return f"sum(increase(gb10_{scope}_energy_joules_total[24h])) / 3.6e6"
+    span = re.search(r"\[([^\]:]+)[\]:]", query.expr)
+    _, factor = _GRAFANA_UNITS.get(query.unit or case.claim.unit or "", (None, 1 / 3.6e6))
+    increase = f"increase(gb10_{scope}_energy_joules_total[{span[1] if span else '24h'}])"
+    return f"{_added(value, increase)}{_per(factor)}"
+
+
+def _added(value: Value, expr: str) -> str:
+    """Return an expression, added up where the value was."""
+    return f"{_by(value)}({expr})" if value.by or value.span is not Span.ONE else expr
+
+
+def _per(factor: float) -> str:
+    return "" if factor == 1 else f" / {1 / factor:g}".replace("e+06", "e6")

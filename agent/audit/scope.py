@@ -268,7 +268,11 @@ class Scopes:
 
 
 def _fits(labels: Mapping[str, str], matchers: Sequence[tuple[MatchOp, str, str]]) -> bool:
-    return all(labels.get(name, value) == value for op, name, value in matchers if op == MatchOp.Equal)
+    return all(
+        (labels[name] == value) is (op == MatchOp.Equal)
+        for op, name, value in matchers
+        if name in labels and op in (MatchOp.Equal, MatchOp.NotEqual)
+    )
 
 
 def _united(values: Sequence[Value]) -> Value:
@@ -353,6 +357,8 @@ class _Walk:
             return Value()
         if metric.extent is Extent.UNKNOWN and metric.is_guess and metric.role is Role.READING:
             self.unknown.add(name)
+        if any(op == MatchOp.Equal and label == metric.copies for op, label, _ in matchers):
+            metric = replace(metric, copies="")
         return Value(
             metric.unit.dimension,
             frozenset(Source(extent, metric) for extent in _extents(metric, matchers)),
@@ -402,6 +408,13 @@ class _Walk:
             kept = self._kept_apart(value, labels, is_by=is_by)
             if not kept and (nested := _nested_within(value)):
                 self.acts.append(Act(Deed.NESTED, replace(value, sources=nested)))
+            twice = frozenset(
+                source
+                for source in value.sources
+                if source.metric.copies and (source.metric.copies in labels) is not is_by
+            )
+            if twice:
+                self.acts.append(Act(Deed.NESTED, replace(value, sources=twice)))
         return replace(value, span=_span(value, labels, is_by=is_by), by=labels if is_by else ())
 
     def _kept_apart(self, value: Value, labels: tuple[str, ...], *, is_by: bool) -> bool:

@@ -135,16 +135,18 @@ _ANYWHERE: Final[Mapping[Theme, str]] = {
     """,
     Theme.POWER: r"""
         功耗|功率|能耗|电量|電量|用电|瓦|耗电|耗電|電力|ワット|エネルギー|能量
+        |(?<=[a-zß-ÿ])(leistung|verbrauch|leistungsaufnahme)(?![^\W_])
     """,
     Theme.GPU: r"""
         显卡|顯卡|显示卡|顯示卡|グラボ|ビデオカード|加速卡|图形处理|圖形|グラフィック|nvidia[-_\s.]+smi|(?<![a-z])gpu|gpu(?![a-z])|cartes?\s+graphique|tarjetas?\s+gr
+        |grafikkarten?leistung
         |nvidia\s+(a\d|h\d|l\d|t4|tesla|geforce)|tesla\s+[a-z]\d
     """,
     Theme.PART: r"""
         封装|封裝|板卡|パッケージ|チップ|芯片|晶片
     """,
     Theme.CPU: r"""
-        处理器|處理器|プロセッサ|中央处理
+        处理器|處理器|プロセッサ|中央处理|prozessorleistung
     """,
     Theme.MEMORY: r"""
         内存|記憶體|メモリ|显存

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from audits import alert, found, panel, record, rules_of
 
-from spark_agent.agent.audit.claim import Claim
+from spark_agent.agent.audit.claim import Claim, Shape
 from spark_agent.agent.audit.rules import RULES, Target
 
 
@@ -101,7 +101,8 @@ CASES = (
         "a query that names a Spark", alert("GpuHot", f'{DCGM}{{job="dgx-spark"}} > 250'), "PWR002", target=Target.ANY
     ),
     _case("what can be reached", alert("GpuBusy", f"{DCGM} > 90")),
-    _case("below what cannot be reached", alert("GpuIdle", f"{DCGM} < 250")),
+    _case("below what cannot be reached is always so", alert("GpuIdle", f"{DCGM} < 250"), "PWR002"),
+    _case("below what can be reached", alert("GpuIdle", f"{DCGM} < 10")),
     _case("a scale of the box", panel("System power", "gb10_system_power_watts", unit="watt", maximum=240)),
     _case("a scale with room", panel("GPU power", SMI, unit="watt", maximum=150)),
     _case("a limit that collapsed", alert("CapLow", 'gb10_power_limit_watts{limit="pl1"} < 100')),
@@ -243,6 +244,20 @@ def test_case(case: Case) -> None:
     told = found(case.claim, target=case.target, beside=case.beside)
 
     assert list(case.rules) == [rule for rule in rules_of(told) if rule in case.rules or rule not in case.may]
+
+
+#: An energy as the box's, recorded.
+_DAILY = record("node:energy_kwh:1d", f"sum by (instance) (increase({SMI_ENERGY}[1d])) / 3.6e6")
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [*(case.claim for case in CASES if case.claim.shape is not Shape.PANEL), _DAILY],
+    ids=lambda claim: claim.title,
+)
+def test_rules_are_offered_no_variables(claim: Claim) -> None:
+    """Prometheus knows none of Grafana's: ``$__range`` in a rule file is a syntax error."""
+    assert [] == [one.suggestion for one in found(claim) if "$" in one.suggestion]
 
 
 def test_every_rule_has_cases() -> None:

@@ -70,7 +70,7 @@ def test_units_and_kinds_are_those_exported(name: str) -> None:
     assert {"watts": "W", "joules": "J"}[family.unit] == metric.unit.symbol
     assert (family.type is Type.COUNTER) is (metric.kind is Kind.COUNTER)
     assert ("_limit_" in name) is (metric.role is Role.LIMIT)
-    assert ("_estimate_" in name) is metric.is_estimate
+    assert name.endswith(("_estimate_lower_watts", "_estimate_upper_watts")) is metric.is_estimate
 
 
 def test_extents_are_the_scopes_that_are_declared() -> None:
