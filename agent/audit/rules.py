@@ -155,7 +155,7 @@ def scope_label(case: Case) -> Iterator[Remark]:
         yield Remark(
             "PWR001",
             query,
-            f'"{said.word}" says more than {_written(judged)} covers, which is {_covered(value.extents)} alone'
+            f'"{said.word}" says more than {_written(judged)} covers: {_covered(value.extents)} alone'
             f"{_missing(value, case.target)}; measure the whole, or call it {_short(value.extents)} power",
             _alert_of(value) if case.claim.shape is Shape.ALERT else _whole_of(value, case),
         )
@@ -190,7 +190,7 @@ def _assertion(case: Case, query: Query, *, of_panel: bool) -> Assertion | None:
 def _missing(value: Value, target: Target) -> str:
     if target is not Target.GB10 or value.extents != {Extent.GPU}:
         return ""
-    return " (a Spark draws 20 W and more beside its GPU, under load up to 80 W)"
+    return ", beside which a Spark draws another 20 to 80 W"
 
 
 def entity(case: Case) -> Iterator[Remark]:
