@@ -9,9 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from commands import runner
 
 REPO = Path(__file__).parent.parent
-PROSE = [REPO / "README.md", REPO / "CONTRIBUTING.md", REPO / "CHANGELOG.md", *sorted((REPO / "docs").glob("*.md"))]
+PROSE = [REPO / "README.md", REPO / "CONTRIBUTING.md", REPO / "CHANGELOG.md", *sorted((REPO / "docs").rglob("*.md"))]
 
 
 def _blocks(path: Path, language: str) -> list[str]:
@@ -46,16 +47,21 @@ def test_adding_a_collector(tmp_path: Path) -> None:
     assert {"open": 2176} == document["files"]
 
 
-def test_samples_are_what_comes_out() -> None:
-    """Each line that README shows of a demo stands in that demo's golden screen."""
+def test_samples_are_what_comes_out(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each line that README shows of a demo stands in that demo's golden screen; an audit's is what it prints."""
     samples = _blocks(REPO / "README.md", "console")
+    monkeypatch.chdir(REPO)
+    run = runner(monkeypatch, capsys)
     assert samples
     for sample in samples:
         command, *lines = sample.splitlines()
-        demo = re.search(r"--demo (\S+)", command)
-        assert demo, command
-        golden = (REPO / "tests/golden" / f"{demo[1]}.txt").read_text(encoding="utf-8").splitlines()
-        assert [] == [line for line in lines if line not in golden]
+        if demo := re.search(r"--demo (\S+)", command):
+            said = (REPO / "tests/golden" / f"{demo[1]}.txt").read_text(encoding="utf-8")
+        else:
+            assert command.startswith("$ spark-agent audit ")
+            said = run(*command.split()[2:]).out
+        assert lines
+        assert [] == [line for line in lines if line not in said.splitlines()]
 
 
 @pytest.mark.parametrize("path", PROSE, ids=lambda path: path.name)
