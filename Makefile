@@ -8,7 +8,8 @@ OTHERS ?= $(shell scripts/pythons.sh)
 # one process.
 SHARED ?= -n auto --dist loadfile --no-loadscope-reorder
 GOLDEN := tests/test_golden.py tests/test_doctor.py tests/test_prometheus.py tests/test_metrics_reference.py \
-	tests/test_config.py tests/test_budget_table.py tests/test_estimate.py tests/test_dashboards.py tests/test_rules.py
+	tests/test_config.py tests/test_budget_table.py tests/test_estimate.py tests/test_dashboards.py tests/test_rules.py \
+	tests/audit/test_catalogue.py tests/audit/test_examples.py tests/audit/test_pages.py
 
 .PHONY: run test test-this lint bench soak demos golden pictures deb clean
 

@@ -182,9 +182,15 @@ def _assertion(case: Case, query: Query, *, of_panel: bool) -> Assertion | None:
             return None  # the total of what stands beside it
     if said is None and of_panel:
         for text in reversed(claim.context):
-            if {Theme.POWER, Theme.WHOLE} <= themes(text) or {Theme.POWER, Theme.TOTAL} <= themes(text):
+            around = themes(text)
+            is_power = Theme.POWER in around and around & {Theme.WHOLE, Theme.TOTAL}
+            if is_power or (Theme.WHOLE in around and _ALL_OF.search(text)):
                 return asserts_whole(text, "", "")
     return said
+
+
+#: "Whole cluster" over a panel says what its power is of, where "Cluster" says where one is.
+_ALL_OF: Final = re.compile(r"\b(?:whole|entire|complete|total)\s|\bgesamte?[rsn]?\s|全体|整机|整個", re.IGNORECASE)
 
 
 def _missing(value: Value, target: Target) -> str:
