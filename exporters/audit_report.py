@@ -75,7 +75,7 @@ def _place(finding: Finding) -> str:
 
 def _plain(text: str) -> str:
     """Return a text without what could steer a terminal: it comes from files of others."""
-    return "".join(letter if letter.isprintable() else " " for letter in text)
+    return text if text.isprintable() else "".join(letter if letter.isprintable() else " " for letter in text)
 
 
 def summary(audit: Audit) -> str:

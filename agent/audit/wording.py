@@ -13,4 +13,7 @@ def path_of(*parts: str) -> str:
 
 def printable(text: str) -> str:
     """Return a text on one line, and without what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in " ".join(text.split()))
+    line = " ".join(text.split())
+    if line.isprintable():
+        return line
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in line)
