@@ -45,8 +45,12 @@ def tell(audit: Audit, form: Format) -> str:
 
 def _json(value: Any) -> str:
     """Return JSON that people can read in their language, with what could steer a terminal escaped."""
-    told = json.dumps(value, indent=2, ensure_ascii=False)
-    return "".join(one if one.isprintable() or one == "\n" else json.dumps(one)[1:-1] for one in told) + "\n"
+    lines = json.dumps(value, indent=2, ensure_ascii=False).split("\n")
+    return "".join(f"{line if line.isprintable() else _escaped(line)}\n" for line in lines)
+
+
+def _escaped(line: str) -> str:
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in line)
 
 
 # Text

@@ -24,9 +24,6 @@ import bench_daemon
 import estimates
 from imagine import build, write_folder
 
-from spark_agent.agent.audit.audit import audit
-from spark_agent.agent.audit.catalogue import Catalogue
-from spark_agent.agent.audit.files import read
 from spark_agent.agent.machine import demos, open_machine
 from spark_agent.agent.snapshot import look
 from spark_agent.collectors import declarations, discover
@@ -160,14 +157,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for number in range(DASHBOARDS):
             (Path(folder) / f"{number}.json").write_text(dashboard(number))
-        found = []
         plain = seconds(lambda: [json.loads(path.read_bytes()) for path in Path(folder).iterdir()])
-        cost = seconds(lambda: found.append(audit(read([folder]), Catalogue())))
+        cost = processor_seconds(*python, "audit", folder, "--output", "json")
     print(
         f"audit of {DASHBOARDS} dashboards of {len(dashboard(0)) / 1e3:.0f} kB and {PANELS_EACH} panels, processor time"
     )
     print(f"  reading them as JSON               {plain:6.2f} s    1.0")
-    print(f"  {len(found[0].findings)} findings                      {cost:6.2f} s   {cost / plain:.1f} × that")
+    print(f"  spark-agent audit                  {cost:6.2f} s   {cost / plain:.1f} × that")
     for line in estimates.report():
         print(line)
     print("the daemon, beside node_exporter; MB are of a million bytes, all figures of this machine, not of a Spark")

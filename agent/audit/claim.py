@@ -10,6 +10,8 @@ from typing import Final
 
 #: Where in a document something stands: the keys and indices that lead to it. ("panels", 3, "targets", 0, "expr")
 At = tuple[str | int, ...]
+#: Which line, from 1, that is; None where the format knows none.
+LineOf = Callable[[At], int | None]
 
 
 class Shape(StrEnum):
@@ -72,8 +74,8 @@ class Document:
 
     name: str
     claims: tuple[Claim, ...]
-    #: The line, from 1, on which something stands; None where the format knows none. Asked for findings only.
-    line_of: Callable[[At], int | None] = _no_line
+    #: Asked for findings only.
+    line_of: LineOf = _no_line
 
 
 @dataclass(frozen=True, slots=True)

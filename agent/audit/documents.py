@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from spark_agent.agent.audit import dashboards, rule_files
-from spark_agent.agent.audit.claim import At, Claim, Document, Unreadable
+from spark_agent.agent.audit.claim import At, Claim, Document, LineOf, Unreadable
 from spark_agent.agent.audit.grafana_alerts import alert_claim, is_alert
 from spark_agent.agent.audit.syntax import (
     MAX_DEPTH,
@@ -36,7 +36,7 @@ _OURS: Final = re.compile(r'"(?:panels|rows|elements)"\s*:|^[" \t]*groups[" \t]*
 def read(name: str, parsed: Parsed) -> Iterator[Document | Unreadable]:
     """Yield what a text holds, and what of it cannot be audited; nothing where it is neither rules nor dashboards."""
     reading = _Reading(parsed)
-    found = list(reading.walk(parsed.root, ())) if isinstance(parsed.root, dict | list) else []
+    found = [*reading.walk(parsed.root, ())] if isinstance(parsed.root, dict | list) else []
     claims = tuple(one for one in found if isinstance(one, Claim))
     faults = [one for one in found if isinstance(one, Fault)]
     if claims or (reading.is_ours and not faults):
@@ -52,9 +52,10 @@ class _Reading:
     """One text, and those within it."""
 
     def __init__(self, parsed: Parsed) -> None:
-        self._parsed = parsed
-        #: By the place of a text that is a document of its own: what it holds, and the line before it.
-        self._within: dict[At, tuple[Parsed, int | None]] = {}
+        # Lines only: of a thousand dashboards, nobody wants what they held once their claims are made.
+        self._line_of = parsed.line_of
+        #: By the place of a text that is a document of its own: its lines, and the line before it.
+        self._within: dict[At, tuple[LineOf, int | None]] = {}
         self._letters = 0
         #: Where documents begin, or lists of documents.
         self._wholes: set[At] = {()}
@@ -106,14 +107,14 @@ class _Reading:
             self.is_ours = True
             yield Fault(f"{_place(at)}: {error}", at)
             return
-        self._within[at] = parsed, block_line(text)
+        self._within[at] = parsed.line_of, block_line(text)
         self._wholes.add(at)
         if isinstance(parsed.root, dict | list):
             yield from self.walk(parsed.root, at, folder, texts + 1)
 
     def line_of(self, at: At) -> int | None:
         """Return the line of a place; that of the text within which it is, where that one's own lines are not kept."""
-        parsed, begin, before = self._parsed, 0, 0
+        line_of, begin, before = self._line_of, 0, 0
         for end in range(1, len(at) + 1):
             if at[:end] not in self._within:
                 continue
@@ -121,8 +122,8 @@ class _Reading:
             if line_before is None:
                 at = at[:end]
                 break
-            parsed, begin, before = inner, end, before + line_before
-        line = parsed.line_of(at[begin:])
+            line_of, begin, before = inner, end, before + line_before
+        line = line_of(at[begin:])
         return before + line if line is not None else None
 
 

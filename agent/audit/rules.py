@@ -3,8 +3,9 @@
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import cached_property
 from typing import Final
 
 from spark_agent.agent.audit.catalogue import (
@@ -76,7 +77,7 @@ class Remark:
     severity: Severity | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Case:
     """A claim with its queries typed, and the words that it is made in."""
 
@@ -85,14 +86,19 @@ class Case:
     target: Target
     #: How many machines a sum is taken to span where it does not say.
     machines: int = 2
-    own: frozenset[Theme] = field(init=False)
-    inherited: frozenset[Theme] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @cached_property
+    def own(self) -> frozenset[Theme]:
+        """What the claim itself speaks of."""
         claim = self.claim
-        told = [_title(claim), claim.description, *claim.labels.keys(), *claim.labels.values()]
-        object.__setattr__(self, "own", frozenset().union(*map(themes, told)))
-        object.__setattr__(self, "inherited", frozenset().union(*map(themes, claim.context)))
+        return frozenset().union(
+            *map(themes, (_title(claim), claim.description, *claim.labels, *claim.labels.values()))
+        )
+
+    @cached_property
+    def inherited(self) -> frozenset[Theme]:
+        """What it stands under speaks of."""
+        return frozenset().union(*map(themes, self.claim.context))
 
     @property
     def powers(self) -> list[tuple[Query, Judged]]:
@@ -113,6 +119,8 @@ class Case:
 
 def check(case: Case) -> Iterator[Remark]:
     """Yield what is wrong with a claim, each rule at most once for a query."""
+    if not any(judged.value.sources or judged.acts for _, judged in case.judged):
+        return  # nothing of power is in it
     seen = set()
     for rule in _CHECKS:
         for remark in rule(case):

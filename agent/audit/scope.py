@@ -333,6 +333,8 @@ class _Walk:
         one_host = any(op == MatchOp.Equal and name in HOST_LABELS for op, name, _ in matchers)
         picks = any(op == MatchOp.Re and name in GPU_LABELS for op, name, _ in matchers)
         spark = any(Theme.SPARK in themes(text) for text in (*names, *(text for _, _, text in matchers)))
+        if not (one_host or picks or spark):
+            return value
         return replace(
             value,
             is_one_host=value.is_one_host or one_host,

@@ -8,13 +8,13 @@ import json
 import math
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
 
-from spark_agent.agent.audit.claim import At
+from spark_agent.agent.audit.claim import At, LineOf
 
 #: Deeper than any dashboard; Grafana's second schema needs 30.
 MAX_DEPTH: Final = 100
@@ -50,7 +50,7 @@ class Parsed:
     """What a text holds; ``root`` is a list where YAML has several documents."""
 
     root: Any
-    line_of: Callable[[At], int | None]
+    line_of: LineOf
 
 
 def parse(text: str, *, is_json: bool) -> Parsed:

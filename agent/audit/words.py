@@ -174,15 +174,26 @@ _ANYWHERE: Final[Mapping[Theme, str]] = {
 }
 
 
+def _words(theme: Theme) -> str:
+    return "|".join(_ALPHABETIC.get(theme, "").split())
+
+
+def _anywhere(theme: Theme) -> str:
+    return "".join(_ANYWHERE.get(theme, "").split("\n")).replace(" ", "")
+
+
 def _pattern(theme: Theme) -> re.Pattern[str]:
-    words = "|".join(_ALPHABETIC.get(theme, "").split())
+    words, anywhere = _words(theme), _anywhere(theme)
     parts = [rf"(?<![^\W_])(?:{words})(?![^\W_])"] if words else []
-    if anywhere := "".join(_ANYWHERE.get(theme, "").split("\n")).replace(" ", ""):
-        parts.append(anywhere)
-    return re.compile("|".join(parts), re.IGNORECASE)
+    return re.compile("|".join([*parts, anywhere] if anywhere else parts), re.IGNORECASE)
 
 
 _PATTERNS: Final = {theme: _pattern(theme) for theme in Theme}
+# A text is taken apart into words, of which there are few; only what may stand within one is looked for in all of it.
+_OF_WORDS: Final = {theme: re.compile(words, re.IGNORECASE) for theme in Theme if (words := _words(theme))}
+_WITHIN: Final = {theme: re.compile(found, re.IGNORECASE) for theme in Theme if (found := _anywhere(theme))}
+_ANY_WITHIN: Final = re.compile("|".join(_anywhere(theme) for theme in _WITHIN), re.IGNORECASE)
+_WORD: Final = re.compile(r"[^\W_]+")
 
 #: ``{{ $labels.instance }}``, ``{{instance}}``: what stands there is a label's value.
 _TEMPLATE: Final = re.compile(r"\{\{.*?\}\}", re.DOTALL)
@@ -198,10 +209,17 @@ def themes(text: str) -> frozenset[Theme]:
     if not text:
         return frozenset()
     told = _plain(text)
-    found = {theme for theme, pattern in _PATTERNS.items() if pattern.search(told)}
-    if _GPU_TEMPLATE.search(text):
+    found = set().union(*map(_themes_of_word, _WORD.findall(told)))
+    if _ANY_WITHIN.search(told):
+        found |= {theme for theme, pattern in _WITHIN.items() if pattern.search(told)}
+    if "{{" in text and _GPU_TEMPLATE.search(text):
         found.add(Theme.GPU)
     return frozenset(found)
+
+
+@lru_cache(maxsize=65_536)
+def _themes_of_word(word: str) -> frozenset[Theme]:
+    return frozenset(theme for theme, pattern in _OF_WORDS.items() if pattern.fullmatch(word))
 
 
 def _plain(text: str) -> str:
