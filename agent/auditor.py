@@ -59,7 +59,7 @@ def auditor(settings: Settings) -> "Auditor | None":
     from spark_agent.agent.audit import files
     from spark_agent.agent.audit.audit import BaselineError, audit, read_baseline
     from spark_agent.agent.audit.catalogue import Catalogue, CatalogueError, own_rows_in
-    from spark_agent.agent.audit.rules import RULES
+    from spark_agent.agent.audit.rule import RULES
 
     try:
         catalogue = Catalogue(own_rows_in(settings.audit_metrics) if settings.audit_metrics else ())

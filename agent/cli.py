@@ -866,7 +866,7 @@ def audit(
         known = auditing.read_baseline(baseline) if baseline else ()
         found = auditing.audit(read, catalogue, meant, machines=sparks, baseline=known)
         if write_baseline:
-            auditing.write_baseline(write_baseline, found)
+            found = auditing.write_baseline(write_baseline, found)
     except (auditing.BaselineError, CatalogueError, servers.ServerError) as error:
         raise ConfigError(str(error)) from error
     click.echo(tell(found, Format(output)).encode(), nl=False)

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from spark_agent.agent import ailments, health, lowpower
+from spark_agent.agent.audit.claim import Severity as Level
+from spark_agent.agent.audit.rule import RULES
 from spark_agent.agent.budget import AT_LIMIT, NEAR_LIMIT, STALE_SECONDS, Standing
 from spark_agent.agent.budget_table import CAPS, RATINGS
 from spark_agent.agent.finding import Kind, Severity
@@ -72,6 +74,7 @@ def _label(name: str) -> str:
 
 
 _HERE: Final = _label("instance")
+_ONLY_TOLD: Final = "|".join(rule.id for rule in RULES.values() if rule.severity is Level.INFO)
 _DOCTOR: Final = "`spark-agent doctor` on that machine has the evidence, and says what to do."
 _MINUTE: Final = 60.0
 _GIB: Final = 2**30
@@ -121,7 +124,8 @@ POWER: Final = (
     Alert(
         "SparkPowerMisreadInRules",
         Severity.WARNING,
-        f"{AUDIT.name} > 0",
+        # An expression that cannot be read is no misreading, nor is what is only worth knowing.
+        f'{AUDIT.name}{{rule!~"{_ONLY_TOLD}"}} > 0',
         10 * _MINUTE,
         f"{_HERE}: rules or dashboards take a part of a Spark's power for the whole ({_label('rule')})",
         f"`spark-agent audit` finds {{{{ $value }}}} of {_label('rule')}, and says where and what to write instead.",

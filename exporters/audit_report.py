@@ -14,7 +14,7 @@ from urllib.parse import quote
 from spark_agent.agent import __version__
 from spark_agent.agent.audit.audit import Audit, identity
 from spark_agent.agent.audit.claim import SEVERITIES, Finding, Severity
-from spark_agent.agent.audit.rules import RULES
+from spark_agent.agent.audit.rule import RULES
 
 
 class Format(StrEnum):

@@ -12,7 +12,7 @@ from exporter import Exporter, page
 from jsonschema import Draft202012Validator
 from rigs import until
 
-from spark_agent.agent.audit.rules import RULES
+from spark_agent.agent.audit.rule import RULES
 from spark_agent.exporters.schema import schema
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0"

@@ -20,7 +20,8 @@ from spark_agent.agent.audit.claim import (
     Unreadable,
 )
 from spark_agent.agent.audit.expression import ExpressionError
-from spark_agent.agent.audit.rules import RULES, Case, Remark, Target, check, scaled_twice
+from spark_agent.agent.audit.rule import RULES
+from spark_agent.agent.audit.rules import Case, Remark, Target, check, scaled_twice
 from spark_agent.agent.audit.scope import Judged, Scopes
 
 #: What identifies a finding from one audit to the next: rule, file, where in it, expression. Lines move.
@@ -185,9 +186,13 @@ def read_baseline(path: Path) -> set[Identity]:
     return {(str(rule), str(file), str(where), str(expr)) for rule, file, where, expr in rows}
 
 
-def write_baseline(path: Path, found: Audit) -> None:
-    """Write a file that accepts all that was found, and what an earlier one accepted and is still there."""
-    rows = sorted({identity(finding) for finding in (*found.findings, *found.accepted)})
+def write_baseline(path: Path, found: Audit) -> Audit:
+    """Write a file that accepts all that was found, and what an earlier one accepted and is still there.
+
+    Returns the audit with all of that accepted, and nothing stale.
+    """
+    accepted = (*found.accepted, *found.findings)
+    rows = sorted({identity(finding) for finding in accepted})
     text = json.dumps(
         {"baseline": _BASELINE, "findings": [dict(zip(_KEYS, row, strict=True)) for row in rows]},
         indent=2,
@@ -200,3 +205,4 @@ def write_baseline(path: Path, found: Audit) -> None:
     except OSError as error:
         new.unlink(missing_ok=True)
         raise BaselineError(f"{path}: {error.strerror}") from error
+    return replace(found, findings=(), accepted=accepted, stale=())

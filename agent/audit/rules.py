@@ -31,42 +31,6 @@ class Target(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One kind of misreading."""
-
-    id: str
-    name: str
-    severity: Severity
-    what: str
-
-
-_ERROR, _WARNING, _INFO = Severity.ERROR, Severity.WARNING, Severity.INFO
-
-#: All of them. Where one is found milder or graver than usual, the finding says so.
-RULES: Final[Mapping[str, Rule]] = {
-    rule.id: rule
-    for rule in (
-        Rule("PWR000", "not-parsed", _INFO, "an expression that cannot be read, so nothing can be said of it"),
-        Rule("PWR001", "scope-label", _WARNING, "a part of the machine under a name that says the whole"),
-        Rule("PWR002", "scope-limit", _WARNING, "held against a number that this reading cannot reach"),
-        Rule("PWR003", "headroom", _ERROR, "headroom or share of a limit that belongs to something else"),
-        Rule("PWR004", "cost", _WARNING, "cost, carbon or PUE of a machine from the energy of a part"),
-        Rule("PWR005", "efficiency", _INFO, "work per watt of a part, without saying of which"),
-        Rule("PWR006", "unit", _ERROR, "a unit that is not the metric's"),
-        Rule("PWR007", "absent-limit", _WARNING, "rests on a metric that a GB10 never has"),
-        Rule("PWR008", "gauge-counter", _ERROR, "a rate of a gauge, or a counter shown as a power"),
-        Rule("PWR009", "nested-sum", _ERROR, "a sum of things that contain one another"),
-        Rule("PWR010", "zero-fill", _WARNING, "0 where nothing was measured"),
-        Rule("PWR011", "scope-switch", _WARNING, "one name for different scopes, depending on what there is"),
-        Rule("PWR012", "constant-plus", _WARNING, "a reading and a guess, shown as a reading"),
-        Rule("PWR013", "mean-times-time", _INFO, "an energy that counts gaps as load"),
-        Rule("PWR014", "ac-dc", _INFO, "DC power taken for power at the wall"),
-        Rule("PWR015", "entity", _WARNING, "one part under the name of another"),
-    )
-}
-
-
-@dataclass(frozen=True, slots=True)
 class Remark:
     """What a rule has to say of one query of a claim."""
 
@@ -257,7 +221,7 @@ def _unreachable_comparisons(case: Case) -> Iterator[Remark]:
             f"{_metrics(value)} is never above {reach.watts:g} W{_of_how_many(case, value)}, so what is compared with "
             f"{watts:g} W {consequence}: {reach.why}",
             _alert_instead(value),
-            _ERROR if is_alert and value.span is Span.ONE and not is_below else None,
+            Severity.ERROR if is_alert and value.span is Span.ONE and not is_below else None,
         )
 
 

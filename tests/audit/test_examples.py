@@ -15,7 +15,8 @@ from jsonschema import Draft202012Validator
 from spark_agent.agent.audit.audit import Audit
 from spark_agent.agent.audit.claim import Claim, Document, Finding
 from spark_agent.agent.audit.files import read as documents
-from spark_agent.agent.audit.rules import RULES, Target
+from spark_agent.agent.audit.rule import RULES
+from spark_agent.agent.audit.rules import Target
 from spark_agent.exporters.audit_report import Format, tell
 
 WRONG = sorted(path.name for path in EXAMPLES.glob("*-wrong.*"))

@@ -13,7 +13,7 @@ from spark_agent.agent import cli
 from spark_agent.agent.audit import expression
 from spark_agent.agent.audit.audit import Audit
 from spark_agent.agent.audit.catalogue import UNITS, Extent
-from spark_agent.agent.audit.rules import RULES
+from spark_agent.agent.audit.rule import RULES
 from spark_agent.exporters.audit_report import Format, tell
 
 DOCS = Path(__file__).parents[2] / "docs"
