@@ -4,7 +4,6 @@ Imports are late on purpose: ``--help`` must come at once, and most commands nee
 """
 
 import errno
-import gc
 import logging
 import math
 import os
@@ -832,6 +831,8 @@ def audit(
 
     Exit codes: 0 nothing worse than info, 1 warnings, 2 errors, 3 something could not be audited.
     """
+    import gc
+
     from spark_agent.agent.config import MISREADS, ConfigError, Sources, load
 
     if find_spec("promql_parser") is None:
