@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from spark_agent.agent.config import ConfigError, Settings
 from spark_agent.collectors import immutable
@@ -59,6 +59,7 @@ def auditor(settings: Settings) -> "Auditor | None":
     from spark_agent.agent.audit import files
     from spark_agent.agent.audit.audit import BaselineError, audit, read_baseline
     from spark_agent.agent.audit.catalogue import Catalogue, CatalogueError, own_rows_in
+    from spark_agent.agent.audit.claim import Document
     from spark_agent.agent.audit.rule import RULES
 
     try:
@@ -66,13 +67,19 @@ def auditor(settings: Settings) -> "Auditor | None":
         baseline = read_baseline(settings.audit_baseline) if settings.audit_baseline else set()
     except (BaselineError, CatalogueError) as error:
         raise ConfigError(f"audit: {error}") from error
-    return Auditor(
-        lambda paths: audit(files.read(paths), catalogue, baseline=baseline),
-        RULES,
-        settings.audit,
-        settings.audit_interval,
-    )
 
+    def look(paths: Sequence[str]) -> Audited:
+        # Nobody here asks for lines, for which the texts would have to be kept.
+        read = (Document(one.name, one.claims) if isinstance(one, Document) else one for one in files.read(paths))
+        return audit(read, catalogue, baseline=baseline)
+
+    return Auditor(look, RULES, settings.audit, settings.audit_interval)
+
+
+#: What all files together may have: the service's memory is limited (MemoryMax=), and 16 MiB of dashboards take 60 MB.
+MAX_BYTES: Final = 1 << 24
+#: What counts of a folder; a file that is named counts in any case.
+_SUFFIXES: Final = (".json", ".yml", ".yaml", ".rules")
 
 #: A file as it was: a change changes this.
 _Stamp = tuple[str, int, int]
@@ -113,6 +120,11 @@ class Auditor:
         stamps = frozenset(_stamps(self._paths))
         if self.tally and stamps == self._stamps:
             self.tally = Tally(self.tally.findings, self.tally.errors, time.time())
+            return
+        size = sum(size for name, _, size in stamps if name.endswith(_SUFFIXES) or name in self._paths)
+        if size > MAX_BYTES:
+            log.warning("not audited: %d MiB are too much for a daemon; `spark-agent audit` takes them", size >> 20)
+            self._stamps, self.tally = stamps, Tally({}, 1, time.time())
             return
         found = self._audit(self._paths)
         counts = Counter(finding.rule for finding in found.findings)

@@ -13,7 +13,7 @@ from spark_agent.agent.audit import files
 from spark_agent.agent.audit.audit import audit, write_baseline
 from spark_agent.agent.audit.catalogue import Catalogue
 from spark_agent.agent.audit.claim import Finding, Severity, Unreadable
-from spark_agent.agent.auditor import Auditor, Tally, auditor
+from spark_agent.agent.auditor import MAX_BYTES, Auditor, Tally, auditor
 from spark_agent.agent.config import ConfigError, Settings
 
 
@@ -120,6 +120,26 @@ def test_it_goes_on_after_a_fault(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         auditor.stop()
     assert ({"PWR001": 1}, 0) == counted(auditor.tally)
     assert "the audit failed" in caplog.text
+
+
+def test_too_much_is_not_audited(tmp_path: Path) -> None:
+    """The service's memory is limited: it goes on without, and says so as an error."""
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(MAX_BYTES + 1)
+    (tmp_path / "b.log").write_bytes(b"")
+    asked = []
+
+    def audit_(paths: Sequence[str]) -> Audited:
+        asked.append(paths)
+        return Audited()
+
+    auditor = Auditor(audit_, ("PWR001",), (tmp_path,), 1)
+    auditor.look()
+    assert auditor.tally
+    assert ([], {}, 1) == (asked, auditor.tally.findings, auditor.tally.errors)
+    (tmp_path / "a.json").rename(tmp_path / "a.log")
+    auditor.look()
+    assert ({"PWR001": 0}, 0) == (auditor.tally.findings, auditor.tally.errors)
 
 
 class TestSettings:

@@ -553,16 +553,25 @@ def unit(case: Case) -> Iterator[Remark]:
         return
     yield from _per_work(case)
     for query, judged in case.powers:
-        value = judged.value
+        value, shown = judged.value, query.unit or case.claim.unit or ""
+        if value.factor is None:
+            yield from _words_against_unit(case, query, shown)
         if value.factor is None or not _is_plain(value.factor):
             continue
-        shown = query.unit or case.claim.unit or ""
         found = list(_contradiction(query, value, shown)) if shown in _GRAFANA_UNITS else []
         if not found:
             found = list(_said_otherwise(case, query, value, is_scaled=shown in _GRAFANA_UNITS))
         if not found and shown.lower() in _NO_UNIT:
             found = list(_unsaid(case, query, judged))
         yield from found
+
+
+def _words_against_unit(case: Case, query: Query, shown: str) -> Iterator[Remark]:
+    """Yield a unit that words contradict, whatever the metric is in. Larger ones Grafana makes itself."""
+    dimension, factor = _GRAFANA_UNITS.get(shown, (None, 1.0))
+    said = [one for text in (query.legend, _title(case.claim)) for one in _said_units(text) if one[1] is dimension]
+    if said and all(small > 2 * factor for _, _, small in said):
+        yield Remark("PWR006", query, f"the words say {said[0][0]}, and the unit is {shown}: one of them is wrong")
 
 
 def _per_work(case: Case) -> Iterator[Remark]:
