@@ -839,8 +839,8 @@ def audit(
         raise ConfigError("an audit needs the package promql-parser, which is not installed here; pip has it")
     from spark_agent.agent.audit import audit as auditing
     from spark_agent.agent.audit import files, servers
+    from spark_agent.agent.audit.case import Target as Machines
     from spark_agent.agent.audit.catalogue import Catalogue, CatalogueError, own_rows_in
-    from spark_agent.agent.audit.rules import Target as Machines
     from spark_agent.exporters.audit_report import Format, tell
 
     target.must_be_live("an audit looks at files and servers, not at a machine")

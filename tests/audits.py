@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from spark_agent.agent.audit.audit import Audit, audit
+from spark_agent.agent.audit.case import Target
 from spark_agent.agent.audit.catalogue import Catalogue, own_rows
 from spark_agent.agent.audit.claim import Claim, Document, Finding, Query, Shape
 from spark_agent.agent.audit.files import read
-from spark_agent.agent.audit.rules import Target
 
 EXAMPLES = Path(__file__).parent / "audit" / "examples"
 

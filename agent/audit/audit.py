@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from spark_agent.agent.audit.case import Case, Remark, Target
 from spark_agent.agent.audit.catalogue import Catalogue
 from spark_agent.agent.audit.claim import (
     SEVERITIES,
@@ -21,8 +22,10 @@ from spark_agent.agent.audit.claim import (
 )
 from spark_agent.agent.audit.expression import ExpressionError
 from spark_agent.agent.audit.rule import RULES
-from spark_agent.agent.audit.rules import Case, Remark, Target, check, scaled_twice
-from spark_agent.agent.audit.scope import Judged, Scopes
+from spark_agent.agent.audit.rules import check
+from spark_agent.agent.audit.scope import Scopes
+from spark_agent.agent.audit.unit_rules import scaled_twice
+from spark_agent.agent.audit.value import Judged
 
 #: What identifies a finding from one audit to the next: rule, file, where in it, expression. Lines move.
 Identity = tuple[str, str, str, str]

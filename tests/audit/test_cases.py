@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from audits import alert, found, panel, record, rules_of
 
+from spark_agent.agent.audit.case import Target
 from spark_agent.agent.audit.claim import Claim, Shape
 from spark_agent.agent.audit.rule import RULES
-from spark_agent.agent.audit.rules import Target
 
 
 @dataclass(frozen=True)

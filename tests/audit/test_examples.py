@@ -13,10 +13,10 @@ from audits import EXAMPLES, audited, found
 from jsonschema import Draft202012Validator
 
 from spark_agent.agent.audit.audit import Audit
+from spark_agent.agent.audit.case import Target
 from spark_agent.agent.audit.claim import Claim, Document, Finding
 from spark_agent.agent.audit.files import read as documents
 from spark_agent.agent.audit.rule import RULES
-from spark_agent.agent.audit.rules import Target
 from spark_agent.exporters.audit_report import Format, tell
 
 WRONG = sorted(path.name for path in EXAMPLES.glob("*-wrong.*"))

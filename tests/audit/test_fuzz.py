@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from spark_agent.agent.audit import documents
 from spark_agent.agent.audit.audit import audit
+from spark_agent.agent.audit.case import Target
 from spark_agent.agent.audit.catalogue import Catalogue, guess
 from spark_agent.agent.audit.claim import Document
 from spark_agent.agent.audit.expression import ExpressionError, read
 from spark_agent.agent.audit.files import read as files
-from spark_agent.agent.audit.rules import Target
 from spark_agent.agent.audit.syntax import MalformedError, parse
 from spark_agent.agent.audit.words import asserts_whole, themes
 from spark_agent.exporters.audit_report import Format, tell

@@ -8,9 +8,9 @@ from typing import Any, Final
 import pytest
 
 from spark_agent.agent.audit.audit import audit
+from spark_agent.agent.audit.case import Target
 from spark_agent.agent.audit.catalogue import Catalogue
 from spark_agent.agent.audit.claim import Claim, Document, Query, Shape
-from spark_agent.agent.audit.rules import Target
 
 CASES: Final = json.loads(Path(__file__).with_name("labelled.json").read_text(encoding="utf-8"))["cases"]
 

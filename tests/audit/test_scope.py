@@ -8,7 +8,8 @@ from audits import record
 from spark_agent.agent.audit.catalogue import Catalogue, Dimension, Extent
 from spark_agent.agent.audit.claim import Claim
 from spark_agent.agent.audit.expression import ExpressionError
-from spark_agent.agent.audit.scope import Deed, Judged, Scopes, Span
+from spark_agent.agent.audit.scope import Scopes
+from spark_agent.agent.audit.value import Deed, Judged, Span
 
 GPU = "DCGM_FI_DEV_POWER_USAGE"
 ENERGY = "nvidia_smi_energy_joules_total"
