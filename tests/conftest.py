@@ -47,6 +47,21 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
     return check
 
 
+@pytest.fixture
+def ends_with(request: pytest.FixtureRequest) -> Callable[[Path, str, str], None]:
+    """Compare what a page has after a mark with what the code says, or write it there."""
+
+    def check(page: Path, mark: str, told: str) -> None:
+        prose, there, said = page.read_text(encoding="utf-8").partition(mark)
+        assert there
+        if request.config.getoption("--update-golden"):
+            page.write_text(prose + mark + told, encoding="utf-8")
+        else:
+            assert told == said
+
+    return check
+
+
 @pytest.fixture(scope="session")
 def rig() -> Callable[[str], str]:
     """Return what finds a program of `rigs.NAMES`; a test that needs one that is not here is skipped."""
