@@ -424,3 +424,34 @@ def test_closed_standard_input_is_told() -> None:
 
     assert (3, b"") == (done.returncode, done.stderr)
     assert b"standard input: not audited: cannot be read" in done.stdout
+
+
+# Without promql-parser, as in the Debian package
+
+
+@pytest.mark.parametrize("arguments", [("audit", "."), ("serve", "--check-config", "--audit=.")])
+def test_without_the_parser(
+    arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The audit says what it needs, and so does the daemon that is to audit."""
+    for module in ("cli", "auditor"):
+        monkeypatch.setattr(f"spark_agent.agent.{module}.find_spec", lambda _: None)
+    done = runner(monkeypatch, capsys)(*arguments)
+
+    assert 78 == done.code
+    assert "needs the package promql-parser" in done.err
+
+
+@pytest.mark.parametrize("command", ["rules", "dashboards", "--demo fe-stock snapshot --only gpu"])
+def test_nothing_else_needs_it(command: str) -> None:
+    """Rules and dashboards name metrics, and parse nothing."""
+    code = (
+        f"import sys; sys.argv = ['spark-agent', *'{command}'.split()]\n"
+        "from spark_agent.agent.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as end: sys.exit(end.code or 'promql_parser' in sys.modules)"
+    )
+    environment = os.environ | {"PYTHONPATH": str(NAMESPACE)}
+    done = subprocess.run((sys.executable, "-c", code), capture_output=True, text=True, env=environment, check=False)
+
+    assert (0, "") == (done.returncode, done.stderr)
