@@ -1,5 +1,6 @@
 """Limits that a reading cannot reach (PWR002), that belong to something else (PWR003), that are not there (PWR007)."""
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -206,10 +207,14 @@ def _is_foreign_limit(case: Case, query: Query, judged: Judged, act: Act, watts:
     if act.deed is Deed.HEADROOM:
         return watts >= _A_LIMIT
     reach = _reach(case, act.value)
-    is_share = _is_percent(case, query, judged)
+    is_share = _is_percent(case, query, judged) and not _OBSERVED.search(f"{case.claim.title} {case.claim.description}")
     return is_share and watts >= _A_LIMIT and (reach is None or watts <= reach.watts)
 
 
+#: Words for a reference that is not called a limit.
+_OBSERVED: Final = re.compile(
+    r"plateau|observed|settles|baseline|reference|highest seen|no limit|not a limit", re.IGNORECASE
+)
 #: Watts from which a constant beside a GPU's power is taken for a limit; smaller ones are offsets.
 _A_LIMIT: Final = 50.0
 

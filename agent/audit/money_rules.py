@@ -15,11 +15,15 @@ def cost(case: Case) -> Iterator[Remark]:
     """Yield costs of a machine from the energy of a part."""
     claim = case.claim
     unit = claim.unit or ""
-    said = case.own | frozenset().union(*map(themes, (query.legend for query, _ in case.judged)))
+    said = frozenset().union(*map(themes, (title_of(claim), *(query.legend for query, _ in case.judged))))
+    said |= themes(claim.description) if _MONEY.search(claim.description) else frozenset()
     for query, judged in case.judged:
         value = judged.value
         named = themes(" ".join(judged.variables))
         priced = [act.value for act in judged.acts if act.deed is Deed.PRICED]
+        if _PUE.search(title_of(claim)):
+            # Power usage effectiveness: a facility's, over that of all its machines.
+            priced += [act.other for act in judged.acts if act.deed is Deed.QUOTIENT]
         if not (priced or Theme.COST in said | named or unit.startswith("currency")):
             continue
         value = priced[0] if priced else value
@@ -35,6 +39,12 @@ def cost(case: Case) -> Iterator[Remark]:
         return
 
 
+_PUE: Final = re.compile(r"\bPUE\b")
+#: What is about money in prose as well, where instructions may cost energy.
+_MONEY: Final = re.compile(
+    r"[$€£¥]|\b(?:USD|EUR|CO2e?|PUE|kWh|price|tariff|bill|billing|carbon|Preis|Tarif|prix|precio)\b|コスト|料金|电费|成本",
+    re.IGNORECASE,
+)
 _GPU_ENERGY: Final = re.compile(
     r"\bgpus?\b[\s\-_:()]*(?:rail|only|alone|nur|seul|solo)?[\s\-_]*(?:power|energy|electricity|watts?|kwh|joules?|strom|energie"
     r"|énergie|energía|電力|功耗|电费|能耗)|gpu[- ]only|\bonly the gpu|gpu\s*(?:電力|功耗|电费|能耗)"

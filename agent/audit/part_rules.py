@@ -19,8 +19,8 @@ from spark_agent.agent.audit.case import (
 from spark_agent.agent.audit.catalogue import Extent
 from spark_agent.agent.audit.claim import Query, Shape
 from spark_agent.agent.audit.instead import alert_of, whole_of
-from spark_agent.agent.audit.value import Deed, Judged, Value
-from spark_agent.agent.audit.words import Assertion, Theme, asserts_whole, themes, written
+from spark_agent.agent.audit.value import Deed, Judged, Span, Value
+from spark_agent.agent.audit.words import Assertion, Theme, asserts_whole, is_a_machine, themes, written
 
 #: What is taken for the machine. CPU packages seldom are; GPU and CPU added up leave out the rest, but no half.
 _MISTAKEN: Final = frozenset((Extent.GPU, Extent.SOC, Extent.CPU_GPU, Extent.MODULE, Extent.RAIL, Extent.MEMORY))
@@ -34,7 +34,7 @@ def scope_label(case: Case) -> Iterator[Remark]:
         value = judged.value
         if not is_part(value) or not value.extents <= _MISTAKEN or _is_named(case, query, judged):
             continue
-        said = _assertion(case, query, of_panel=all_parts)
+        said = _assertion(case, query, value, of_panel=all_parts)
         if said is None or any(act.deed is Deed.CONSTANT_ADDED for act in judged.acts):
             continue
         yield Remark(
@@ -57,21 +57,31 @@ def _is_named(case: Case, query: Query, judged: Judged) -> bool:
     return bool(own & (names | {Theme.PART}) or around or (Theme.ESTIMATE in own and len(extents) > 1))
 
 
-def _assertion(case: Case, query: Query, *, of_panel: bool) -> Assertion | None:
+def _assertion(case: Case, query: Query, value: Value, *, of_panel: bool) -> Assertion | None:
     """Return what says that a query is a whole; title and description only where they are about nothing else."""
     claim = case.claim
     said = asserts_whole(title_of(claim), "", claim.description) if of_panel else None
     if said is None and (said := asserts_whole("", query.legend, "")):
         others = frozenset().union(*(themes(other.legend) for other in claim.queries))
-        if said.is_total and Theme.GPU in others:
+        if said.theme is Theme.TOTAL and Theme.GPU in others:
             return None  # the total of what stands beside it
+    if said is not None and said.theme is Theme.METERED and not _is_added_up(value):
+        return None  # the energy of one thing may be in kWh as well
     if said is None and of_panel:
+        if themes(claim.title) == {Theme.POWER}:
+            for text in claim.context:
+                if is_a_machine(text):
+                    return asserts_whole(text, "", "")
         for text in reversed(claim.context):
             around = themes(text)
             is_power = Theme.POWER in around and around & {Theme.WHOLE, Theme.TOTAL}
             if is_power or (Theme.WHOLE in around and _ALL_OF.search(text)):
                 return asserts_whole(text, "", "")
     return said
+
+
+def _is_added_up(value: Value) -> bool:
+    return value.span is not Span.ONE or bool(value.by)
 
 
 #: "Whole cluster" over a panel says what its power is of, where "Cluster" says where one is.

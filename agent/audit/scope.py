@@ -390,8 +390,8 @@ class _Walk:
                 self.acts.append(Act(Deed.SHARE, _without_percent(left), right, "/"))
             return self._scaled(left, 1 / right.number) if right.number else left
         if left.is_power and right.is_power:
-            if right.is_limit and not left.is_limit:
-                self.acts.append(Act(Deed.SHARE, left, right, "/"))
+            deed = Deed.SHARE if right.is_limit and not left.is_limit else Deed.QUOTIENT
+            self.acts.append(Act(deed, left, right, "/"))
             if left.dimension is right.dimension:
                 return Value(Dimension.RATIO, left.sources | right.sources, None, by=left.by)
             return Value(Dimension.OTHER, left.sources | right.sources, None)
@@ -510,7 +510,6 @@ def _selected_sensors(node: Any) -> str:
         for matcher in node.matchers.matchers:
             if matcher.name == "label" and matcher.op in (MatchOp.Equal, MatchOp.Re):
                 return str(matcher.value)
-        return "$"  # any of them
     return ""
 
 

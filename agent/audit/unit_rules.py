@@ -184,6 +184,15 @@ def gauge_counter(case: Case) -> Iterator[Remark]:
             "the result means nothing",
             energy_instead(act.value, query, case) if act.op == "increase" else _without_rate(query.expr),
         )
+    for query, _, act in case.acts(Deed.COMPARED):
+        if act.value.is_counter and act.value.dimension is Dimension.ENERGY and act.other.number:
+            name, is_one = metrics_of(act.value), len(act.value.sources) == 1
+            yield Remark(
+                "PWR008",
+                query,
+                f"{name} is an energy that only grows: above any number, sooner or later",
+                f"rate({name}[5m]) {act.op} {act.other.number:g}" if is_one else "",
+            )
     for query, judged in case.judged:
         shown = query.unit or case.claim.unit or ""
         dimension, _ = GRAFANA_UNITS.get(shown, (None, 0.0))

@@ -87,6 +87,8 @@ class Deed(StrEnum):
     HEADROOM = "headroom"
     #: ``power / limit``, where the limit may be a constant.
     SHARE = "share"
+    #: ``power / power``, where the second is no limit.
+    QUOTIENT = "quotient"
     NESTED = "nested"
     ZERO_FILLED = "zero filled"
     SWITCHED = "switched"

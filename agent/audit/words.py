@@ -42,7 +42,7 @@ class Theme(StrEnum):
 _ALPHABETIC: Final[Mapping[Theme, str]] = {
     Theme.WHOLE: r"""
         systems? hosts? hostname nodes? servers? chassis machines? box boxes computers? clusters? racks? fleet
-        workstations? desktops? laptops? pcs? appliances? towers? farm homelab
+        facility workstations? desktops? laptops? pcs? appliances? towers? farm homelab
         dgx datacent(er|re)s? site entire whole infrastructure psu psus
         gesamtsystem systemleistung knoten rechner(s|n)? servern? maschinen? geräte?s? anlage rechenzentrum clustern?
         systèmes? hôtes? nœuds? noeuds? serveurs? châssis chassis grappes? boîtier ordinateurs? équipements?
@@ -125,7 +125,7 @@ _ANYWHERE: Final[Mapping[Theme, str]] = {
         系统|系統|主机|主機|节点|節點|服务器|伺服器|机箱|機箱|集群|叢集|整机|整機|机器|機器|设备|設備|电源|全机|机房
         |システム|ホスト|ノード|サーバ|筐体|クラスタ|本体|マシン|装置|パソコン
         |(system|gehäuse|rechner|knoten|server|cluster|rack|geräte?|maschinen|anlagen|host|schrank)(leistung|verbrauch|strom|energie|last)
-        |power\s+suppl|data\s+cent(er|re)s?|dgx\s+sparks?
+        |power\s+suppl|data\s+cent(er|re)s?|(?<![a-z])it[\s-]+(load|power|equipment)|dgx\s+sparks?
     """,
     Theme.TOTAL: r"""
         总|總|全部|合计|合計|総|全体|トータル
@@ -243,8 +243,14 @@ class Assertion:
     """The word by which a text says that its power is a machine's, or more."""
 
     word: str
-    #: Whether it only says that something is added up, and not what.
-    is_total: bool
+    #: What kind of word: one for a machine, one that only says that something is added up, or what a meter counts.
+    theme: Theme
+
+
+def is_a_machine(text: str) -> bool:
+    """Return whether a text is one word, for a machine: a row that is called "Chassis"."""
+    words = _WORD.findall(_plain(text))
+    return len(words) == 1 and Theme.WHOLE in _themes_of_word(words[0])
 
 
 def asserts_whole(title: str, legend: str, description: str) -> Assertion | None:
@@ -268,5 +274,5 @@ def _whole(text: str, said: frozenset[Theme]) -> Assertion | None:
         # A bill names what it counts, and is judged as a bill.
         if theme in said and not (Theme.COST in said and theme is Theme.METERED):
             found = _PATTERNS[theme].search(_plain(text))
-            return Assertion(found[0].strip(), theme is Theme.TOTAL) if found else None
+            return Assertion(found[0].strip(), theme) if found else None
     return None

@@ -59,7 +59,10 @@ CASES = (
     _case("a machine in Spanish", panel("Potencia del sistema", SMI), "PWR001"),
     _case("a machine in Chinese", panel("服务器功耗", DCGM), "PWR001"),
     _case("a machine in Japanese", panel("本体の消費電力", DCGM), "PWR001"),
-    _case("electricity, as a meter counts it", panel("kWh today", f"increase({SMI_ENERGY}[1d]) / 3.6e6"), "PWR001"),
+    _case(
+        "electricity, as a meter counts it", panel("kWh today", f"sum(increase({SMI_ENERGY}[1d])) / 3.6e6"), "PWR001"
+    ),
+    _case("the energy of one thing", panel("kWh today", f"increase({SMI_ENERGY}[1d]) / 3.6e6")),
     _case("in the legend only", panel("Power", (SMI, "whole machine")), "PWR001"),
     _case("in the description only", panel("Power", SMI, description="Power of the entire system."), "PWR001"),
     _case("by the row", panel("Now", SMI, context=("Lab", "System power")), "PWR001"),

@@ -244,7 +244,7 @@ def test_spans(expr: str, span: Span) -> None:
         (f"{GPU} / 1000", []),
         (f"{GPU} / 3600", []),
         (f"{GPU} / DCGM_FI_DEV_POWER_MGMT_LIMIT", [Deed.SHARE]),
-        (f"{GPU} / {SYSTEM}", []),
+        (f"{GPU} / {SYSTEM}", [Deed.QUOTIENT]),
         ("sum(node_hwmon_power_watt)", [Deed.NESTED]),
         ("sum by (sensor) (node_hwmon_power_watt)", []),
         ("sum without (sensor) (node_hwmon_power_watt)", [Deed.NESTED]),

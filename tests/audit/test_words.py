@@ -103,7 +103,7 @@ def test_a_total_is_told_apart() -> None:
     """That something is added up does not say what."""
     total, node = asserts_whole("Total power", "", ""), asserts_whole("Node power", "", "")
 
-    assert (True, False) == (total and total.is_total, node and node.is_total)
+    assert (Theme.TOTAL, Theme.WHOLE) == (total and total.theme, node and node.theme)
 
 
 def test_sentences() -> None:
