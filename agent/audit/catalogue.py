@@ -376,6 +376,25 @@ def _cpu_and_host() -> Iterable[Metric]:
         extents=HWMON_LABELS,
     )  # fmt: skip
     yield from _rows("ipmi_exporter", Extent.SYSTEM, W, "ipmi_dcmi_power_consumption_watts")
+    yield from _open_telemetry()
+
+
+def _open_telemetry() -> Iterable[Metric]:
+    """Yield OpenTelemetry's hardware conventions, as its own names have them and as Prometheus writes these.
+
+    https://opentelemetry.io/docs/specs/semconv/hardware/: the host's are apart from those of its parts.
+    """
+    extents = {"gpu": Extent.GPU, "cpu": Extent.CPU, "memory": Extent.MEMORY}
+    for power, energy, label in (
+        ("hw.power", "hw.energy", "hw.type"),
+        ("hw_power_watts", "hw_energy_joules_total", "hw_type"),
+    ):
+        yield Metric(power, Extent.UNKNOWN, W, "OpenTelemetry", label=label, extents=extents)
+        yield Metric(energy, Extent.UNKNOWN, J, "OpenTelemetry", Kind.COUNTER, label=label, extents=extents)
+    yield from _rows("OpenTelemetry", Extent.SYSTEM, W, "hw.host.power", "hw_host_power_watts")
+    yield from _rows(
+        "OpenTelemetry", Extent.SYSTEM, J, "hw.host.energy", "hw_host_energy_joules_total", kind=Kind.COUNTER
+    )
 
 
 @cache

@@ -331,7 +331,7 @@ def _table() -> str:
 
 
 def _covers(metric: Metric) -> str:
-    if metric.extent is not Extent.MIXED:
+    if not metric.label:
         return metric.extent.words
     return f"by `{metric.label}`: " + ", ".join(f"{value} {extent.words}" for value, extent in metric.extents.items())
 
