@@ -27,6 +27,9 @@ from spark_agent.exporters.panels import SEVERITY_COLORS, STANDING_COLORS
 from spark_agent.exporters.prometheus import families
 from spark_agent.exporters.promql import TARGET, Machines, Metrics, increase, known, rate, told_by
 
+#: Data held against data, hundreds of times: no Python does that differently.
+pytestmark = pytest.mark.once
+
 FOLDER = Path(__file__).parent.parent / "dashboards"
 
 Panel = dict[str, Any]

@@ -19,6 +19,9 @@ from spark_agent.exporters.alerts import ALERTS, SILENT, Alert
 from spark_agent.exporters.prometheus import Type
 from spark_agent.exporters.rules import GROUPS, RECORDINGS, Recording
 
+#: Data held against data, hundreds of times: no Python does that differently.
+pytestmark = pytest.mark.once
+
 DOCS = Path(__file__).parent.parent / "docs"
 FILE = DOCS / "spark-agent.rules.yml"
 PAGE = DOCS / "alerts.md"

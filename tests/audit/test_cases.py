@@ -17,6 +17,9 @@ from spark_agent.agent.audit.case import Target
 from spark_agent.agent.audit.claim import Claim, Shape
 from spark_agent.agent.audit.rule import RULES
 
+#: Data held against data, hundreds of times: no Python does that differently.
+pytestmark = pytest.mark.once
+
 
 @dataclass(frozen=True)
 class Case:

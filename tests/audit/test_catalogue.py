@@ -28,6 +28,9 @@ from spark_agent.agent.audit.catalogue import (
 from spark_agent.collectors import Quantity, Scope, Unit, declarations
 from spark_agent.exporters.prometheus import Family, Type
 
+#: Data held against data, hundreds of times: no Python does that differently.
+pytestmark = pytest.mark.once
+
 PAGE = Path(__file__).parents[2] / "docs" / "audit" / "catalogue.md"
 FAMILIES = {family.metric: family for families in listed().values() for family in families}
 POWERS = {name: family for name, family in FAMILIES.items() if family.unit in ("watts", "joules")}

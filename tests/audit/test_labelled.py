@@ -12,6 +12,9 @@ from spark_agent.agent.audit.case import Target
 from spark_agent.agent.audit.catalogue import Catalogue
 from spark_agent.agent.audit.claim import Claim, Document, Query, Shape
 
+#: Data held against data, hundreds of times: no Python does that differently.
+pytestmark = pytest.mark.once
+
 CASES: Final = json.loads(Path(__file__).with_name("labelled.json").read_text(encoding="utf-8"))["cases"]
 
 
