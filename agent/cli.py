@@ -13,6 +13,7 @@ import time
 from collections.abc import Container, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
@@ -743,29 +744,19 @@ def _begins(path: Path) -> bytes:
         return file.read(1)
 
 
+_file_option = partial(click.option, type=click.Path(path_type=Path, dir_okay=False), metavar="FILE")
+
+
 @commands.command()
 @click.argument("paths", nargs=-1, metavar="[PATH]...")
 @click.option("--prometheus", "prometheus", multiple=True, metavar="URL", help="The rules of a live Prometheus.")
 @click.option("--grafana", multiple=True, metavar="URL", help="The dashboards and alerts of a live Grafana.")
-@click.option(
-    "--prometheus-token-file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Its token, or its user's password; SPARK_AGENT_PROMETHEUS_TOKEN as well.",
+@_file_option(
+    "--prometheus-token-file", help="Its token, or its user's password; SPARK_AGENT_PROMETHEUS_TOKEN as well."
 )
 @click.option("--prometheus-user", metavar="NAME", help="Ask it as this user, and not with a token.")
-@click.option(
-    "--grafana-token-file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Its token; SPARK_AGENT_GRAFANA_TOKEN as well.",
-)
-@click.option(
-    "--ca-file",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Trust these authorities, not those of this machine.",
-)
+@_file_option("--grafana-token-file", help="Its token; SPARK_AGENT_GRAFANA_TOKEN as well.")
+@_file_option("--ca-file", help="Trust these authorities, not those of this machine.")
 @click.option(
     "--target",
     "machines",
@@ -781,24 +772,9 @@ def _begins(path: Path) -> bytes:
     show_default=True,
     help="How many machines a sum spans that does not say; two is the cluster that NVIDIA specifies.",
 )
-@click.option(
-    "--metrics",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="What metrics of your own cover, as TOML.  [default: the settings' audit.metrics]",
-)
-@click.option(
-    "--baseline",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Leave out what --write-baseline once wrote here.",
-)
-@click.option(
-    "--write-baseline",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="Accept all that is found now, and write it here.",
-)
+@_file_option("--metrics", help="What metrics of your own cover, as TOML.  [default: the settings' audit.metrics]")
+@_file_option("--baseline", help="Leave out what --write-baseline once wrote here.")
+@_file_option("--write-baseline", help="Accept all that is found now, and write it here.")
 @click.option(
     "--output",
     "-o",
@@ -847,10 +823,13 @@ def audit(
     if not (paths or prometheus or grafana):
         raise click.UsageError("nothing to audit: name files, folders, --prometheus URL or --grafana URL")
     meant = Machines(machines)
+    metrics = metrics or load(Sources(target.settings, os.environ), MISREADS).audit_metrics
     gc.disable()  # what is made here is kept to the end: collecting it took a third of the time
-    read = [*files.read(paths)]
     types: dict[str, str] = {}
     try:
+        own = own_rows_in(metrics) if metrics else ()
+        known = auditing.read_baseline(baseline) if baseline else ()
+        read = [*files.read(paths)]
         if prometheus:
             access = _access("prometheus", prometheus, prometheus_token_file, prometheus_user, ca_file)
             for url in prometheus:
@@ -861,10 +840,7 @@ def audit(
             access = _access("grafana", grafana, grafana_token_file, None, ca_file)
             for url in grafana:
                 read += servers.read_grafana(url, access)
-        metrics = metrics or load(Sources(target.settings, os.environ), MISREADS).audit_metrics
-        own = own_rows_in(metrics) if metrics else ()
         catalogue = Catalogue(own, is_gb10=meant is Machines.GB10, types=types)
-        known = auditing.read_baseline(baseline) if baseline else ()
         found = auditing.audit(read, catalogue, meant, machines=sparks, baseline=known)
         if write_baseline:
             found = auditing.write_baseline(write_baseline, found)

@@ -11,8 +11,10 @@ import json
 import logging
 import os
 import re
+import tempfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -174,6 +176,27 @@ def write_whole(path: Path, content: bytes, *, previous: Path | None = None, mod
         unfinished.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def write_for_others(path: Path, content: bytes, *, is_durable: bool = True) -> None:
+    """Write a file that every user may read, whole or not at all; the folder may be another user's.
+
+    So what is not done yet has a name that nobody can guess, and goes whatever ends this.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    unfinished = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(file.fileno(), 0o644)
+            file.write(content)
+            if is_durable:
+                file.flush()
+                os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()
+        raise
 
 
 def sync_folder(folder: Path) -> None:

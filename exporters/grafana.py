@@ -9,13 +9,13 @@ https://grafana.com/docs/grafana/latest/dashboards/build-dashboards/view-dashboa
 import errno
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
 
+from spark_agent.agent.state import write_for_others
 from spark_agent.exporters.promql import Expression
 
 SCHEMA_VERSION: Final = 39
@@ -150,7 +150,7 @@ def write(dashboards: Iterable[Dashboard], folder: Path, *, replace: bool) -> It
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     for path, content in changed.items():
         try:
-            _put(path, content)
+            write_for_others(path, content)  # Grafana runs as a user of its own
         except OSError as error:
             # It may name a file that nobody asked for.
             error.filename = str(path)
@@ -160,22 +160,6 @@ def write(dashboards: Iterable[Dashboard], folder: Path, *, replace: bool) -> It
 
 def _holds(path: Path, content: bytes) -> bool:
     return path.is_file() and path.read_bytes() == content
-
-
-def _put(path: Path, content: bytes) -> None:
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    beside = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            # Grafana runs as a user of its own.
-            os.fchmod(file.fileno(), 0o644)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except BaseException:
-        beside.unlink(missing_ok=True)
-        raise
 
 
 def model(dashboard: Dashboard) -> dict[str, Any]:

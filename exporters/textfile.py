@@ -6,13 +6,11 @@ Nothing of the process either, for node_exporter tells its own under the same na
 https://github.com/prometheus/node_exporter#textfile-collector
 """
 
-import contextlib
-import os
-import tempfile
 from pathlib import Path
 from typing import Final
 
 from spark_agent.agent.report import Report
+from spark_agent.agent.state import write_for_others
 from spark_agent.exporters.prometheus import text
 
 FILE: Final = "spark-agent.prom"
@@ -23,15 +21,7 @@ def write(report: Report, folder: Path) -> Path:
 
     The file is there whole, or as it was before: node_exporter may read it at any time.
     """
-    page = text(report)
-    # It reads *.prom only, so it passes by what is not done.
-    handle, temporary = tempfile.mkstemp(prefix=f".{FILE}.", dir=folder)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(page)
-            os.fchmod(file.fileno(), 0o644)
-        return Path(temporary).replace(folder / FILE)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(temporary).unlink()
-        raise
+    path = folder / FILE
+    # It reads *.prom only, so it passes by what is not done. What a crash takes is written again in seconds.
+    write_for_others(path, text(report), is_durable=False)
+    return path

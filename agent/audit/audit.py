@@ -1,7 +1,6 @@
 """The audit as a whole: documents are typed together, each claim is judged, and what its owner accepts is left out."""
 
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -26,6 +25,7 @@ from spark_agent.agent.audit.rules import check
 from spark_agent.agent.audit.scope import Scopes
 from spark_agent.agent.audit.unit_rules import scaled_twice
 from spark_agent.agent.audit.value import Judged
+from spark_agent.agent.state import write_for_others
 
 #: What identifies a finding from one audit to the next: rule, file, where in it, expression. Lines move.
 Identity = tuple[str, str, str, str]
@@ -93,19 +93,19 @@ def audit(
             cases.append((document, case))
             unknown.update(name for _, judged in case.judged for name in judged.unknown)
             findings += _found(document, claim, (*remarks, *check(case)))
-    by_case = {id(case): document for document, case in cases}
-    for case, remark in scaled_twice([case for _, case in cases]):
-        findings += _found(by_case[id(case)], case.claim, [remark])
-    accepted = set(baseline)
-    left = [finding for finding in findings if identity(finding) not in accepted]
+    for index, remark in scaled_twice([case for _, case in cases]):
+        document, case = cases[index]
+        findings += _found(document, case.claim, [remark])
+    known = set(baseline)
+    told = [(identity(finding), finding) for finding in findings]
     return Audit(
-        tuple(left),
+        tuple(finding for who, finding in told if who not in known),
         tuple(errors),
         tuple(sorted(unknown)),
         len(documents),
         len(cases),
-        tuple(finding for finding in findings if identity(finding) in accepted),
-        tuple(sorted(accepted - {identity(finding) for finding in findings})),
+        tuple(finding for who, finding in told if who in known),
+        tuple(sorted(known - {who for who, _ in told})),
     )
 
 
@@ -201,11 +201,8 @@ def write_baseline(path: Path, found: Audit) -> Audit:
         indent=2,
         ensure_ascii=False,
     )
-    new = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        new.write_text(f"{text}\n", encoding="utf-8")
-        new.replace(path)
+        write_for_others(path, f"{text}\n".encode())
     except OSError as error:
-        new.unlink(missing_ok=True)
         raise BaselineError(f"{path}: {error.strerror}") from error
     return replace(found, findings=(), accepted=accepted, stale=())

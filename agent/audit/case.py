@@ -58,6 +58,10 @@ class Case:
         """The queries that give a power or an energy, and not only limits."""
         return [(query, judged) for query, judged in self.judged if judged.value.is_power and is_reading(judged.value)]
 
+    def unit_of(self, query: Query) -> str:
+        """Return Grafana's unit that a query is shown in; "" where it has none."""
+        return query.unit or self.claim.unit or ""
+
     def acts(self, *deeds: Deed) -> Iterator[tuple[Query, Judged, Act]]:
         """Yield what was done in any query."""
         for query, judged in self.judged:
@@ -133,7 +137,7 @@ def listed(items: Iterable[object]) -> str:
 
 
 #: Words that say of which part a reading is.
-NAMED_BY: Final[Mapping[Extent, frozenset[Theme]]] = {
+_NAMED_BY: Final[Mapping[Extent, frozenset[Theme]]] = {
     Extent.GPU: frozenset((Theme.GPU,)),
     Extent.CPU: frozenset((Theme.CPU, Theme.PART)),
     Extent.CORES: frozenset((Theme.CPU, Theme.PART)),
@@ -143,3 +147,8 @@ NAMED_BY: Final[Mapping[Extent, frozenset[Theme]]] = {
     Extent.MODULE: frozenset((Theme.PART,)),
     Extent.RAIL: frozenset((Theme.PART,)),
 }
+
+
+def names_of(extents: Iterable[Extent]) -> frozenset[Theme]:
+    """Return the words that say of which parts a reading is."""
+    return frozenset().union(*(_NAMED_BY[extent] for extent in extents))

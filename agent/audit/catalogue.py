@@ -253,12 +253,9 @@ def _own() -> Iterable[Metric]:
         yield Metric(name, Extent.UNKNOWN, W, "spark-agent")
     limits = {"adapter": Extent.DC_INPUT, "soc_tdp": Extent.SOC, "pl1": Extent.SOC, "pl2": Extent.SOC}
     limits |= {"syspl1": Extent.SYSTEM, "syspl2": Extent.SYSTEM, "rest": Extent.REST, "gpu": Extent.GPU}
-    for name in ("gb10_power_limit_watts", "gb10_power_limit_ceiling_watts", "gb10_power_limit_floor_watts"):
+    for kind in ("", "_ceiling", "_floor", "_published"):
+        name = f"gb10_power_limit{kind}_watts"
         yield Metric(name, Extent.MIXED, W, "spark-agent", role=Role.LIMIT, label="limit", extents=limits)
-    yield Metric(
-        "gb10_power_limit_published_watts", Extent.MIXED, W, "spark-agent", role=Role.LIMIT, label="limit",
-        extents=limits,
-    )  # fmt: skip
     yield Metric("gb10_gpu_power_limit_watts", Extent.GPU, W, "spark-agent", role=Role.LIMIT, absent=_NO_LIMIT)
 
 

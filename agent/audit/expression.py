@@ -56,7 +56,6 @@ class ExpressionError(Exception):
 class Expression:
     """A tree, and what the text said besides."""
 
-    text: str
     tree: Expr
     #: Names of the variables outside of strings: a price is often one.
     variables: tuple[str, ...]
@@ -101,7 +100,7 @@ def read(text: str, variables: Mapping[str, str] | None = None) -> Expression:
             tree = _tree(_substituted(text, known, lambda _: "1", [], []))
         except ValueError:
             raise ExpressionError(_short(fault)) from None
-    return Expression(text, tree, tuple(dict.fromkeys(named)), " ".join(comments))
+    return Expression(tree, tuple(dict.fromkeys(named)), " ".join(comments))
 
 
 def _short(fault: Exception) -> str:
@@ -119,10 +118,7 @@ def _substituted(
     for token in _TOKEN.finditer(text):
         out.append(text[end : token.start()])
         end = token.end()
-        kind = token.lastgroup if token.lastgroup not in ("braced", "bracketed", "plain") else "variable"
-        said = token[0]
-        if token["variable"]:
-            kind = "variable"
+        kind, said = token.lastgroup, token[0]
         if kind == "comment":
             comments.append(said[1:].strip())
             continue

@@ -44,7 +44,7 @@ def energy_instead(value: Value, query: Query, case: Case) -> str:
     """Return the increase of a counter, over the range that the expression has, in the unit that is shown."""
     scope = "gpu_nvml" if value.extents == {Extent.GPU} else "system"
     span = re.search(r"\[([^\]:]+)[\]:]", query.expr)
-    _, factor = GRAFANA_UNITS.get(query.unit or case.claim.unit or "", (None, 1 / 3.6e6))
+    _, factor = GRAFANA_UNITS.get(case.unit_of(query), (None, 1 / 3.6e6))
     increase = f"increase(gb10_{scope}_energy_joules_total[{span[1] if span else '24h'}])"
     return f"{_added(value, increase)}{_per(factor)}"
 

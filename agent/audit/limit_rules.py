@@ -75,11 +75,12 @@ def _unreachable_scale(case: Case) -> Iterator[Remark]:
     if claim.shape is not Shape.PANEL or not powers or len(powers) < len(case.powers):
         return
     reached = [(_scale_reach(case, value), query, value) for query, value in powers]
-    best = max((reach.watts for reach, _, _ in reached if reach), default=0.0)
-    if any(reach is None for reach, _, _ in reached):
+    known = [(reach, query, value) for reach, query, value in reached if reach]
+    if len(known) < len(reached):
         return
-    for reach, query, value in reached:
-        if reach is None or reach.watts < best or not value.factor or not _is_shown_as_power(case, query, value):
+    best = max(reach.watts for reach, _, _ in known)
+    for reach, query, value in known:
+        if reach.watts < best or not value.factor or not _is_shown_as_power(case, query, value):
             continue
         steps = [step for step in claim.thresholds if step / value.factor > reach.watts]
         top = claim.maximum if claim.maximum and claim.maximum / value.factor > _ROUNDED * reach.watts else None
@@ -99,7 +100,7 @@ def _unreachable_scale(case: Case) -> Iterator[Remark]:
 
 def _is_shown_as_power(case: Case, query: Query, value: Value) -> bool:
     """Return whether the numbers of a panel are watts, or some multiple; not money, nor a share."""
-    shown = query.unit or case.claim.unit or ""
+    shown = case.unit_of(query)
     known = GRAFANA_UNITS.get(shown, (None, 0.0))[0] is Dimension.POWER
     return (known or shown.lower() in NO_UNIT or "W" in shown) and is_plain(value.factor or 0.0)
 
@@ -110,7 +111,7 @@ _ROUNDED: Final = 1.25
 
 def _is_percent(case: Case, query: Query, judged: Judged) -> bool:
     """Return whether a result is shown as a share of something."""
-    shown = query.unit or case.claim.unit or ""
+    shown = case.unit_of(query)
     return shown.startswith("percent") or 100.0 in judged.value.scaled or "%" in title_of(case.claim)
 
 
@@ -128,14 +129,14 @@ def _reach(case: Case, value: Value) -> Reach | None:
         return None
     if value.has_models and not value.is_spark:
         return None
-    reach = GB10_REACH.get(smallest_around(value.extents))
+    reach = GB10_REACH.get(_smallest_around(value.extents))
     if reach is None:
         return None
     count = case.machines if value.span is Span.MANY else 1
     return Reach(reach.watts * count, reach.why)
 
 
-def smallest_around(extents: frozenset[Extent]) -> Extent:
+def _smallest_around(extents: frozenset[Extent]) -> Extent:
     """Return the smallest extent that contains all of these."""
     if len(extents) == 1:
         return next(iter(extents))

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from spark_agent.agent.audit.case import NAMED_BY, Case, Remark, covered, is_part, metrics_of, title_of
+from spark_agent.agent.audit.case import Case, Remark, covered, is_part, metrics_of, names_of, title_of
 from spark_agent.agent.audit.catalogue import Dimension, Extent
 from spark_agent.agent.audit.claim import Query
 from spark_agent.agent.audit.value import Deed
@@ -71,7 +71,7 @@ def efficiency(case: Case) -> Iterator[Remark]:
         own = case.said_of(query, judged)
         if not (is_work or (acts and Theme.EFFICIENCY in own)) or not is_part(value):
             continue
-        if not own & frozenset().union(*(NAMED_BY[extent] for extent in value.extents)):
+        if not own & names_of(value.extents):
             yield Remark(
                 "PWR005",
                 query,

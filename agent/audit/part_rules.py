@@ -5,13 +5,13 @@ from collections.abc import Iterator
 from typing import Final
 
 from spark_agent.agent.audit.case import (
-    NAMED_BY,
     Case,
     Remark,
     Target,
     covered,
     is_part,
     metrics_of,
+    names_of,
     short,
     title_of,
     written_of,
@@ -50,7 +50,7 @@ def scope_label(case: Case) -> Iterator[Remark]:
 def _is_named(case: Case, query: Query, judged: Judged) -> bool:
     """Return whether words say which part a reading is."""
     extents = judged.value.extents
-    names = frozenset().union(*(NAMED_BY[extent] for extent in extents))
+    names = names_of(extents)
     own = case.own | themes(judged.comments)
     # "Package" in a legend names the sensor; in a title it says what is shown.
     around = (themes(query.legend) | case.inherited) & (names - {Theme.PART} or names)

@@ -77,7 +77,7 @@ _COMPARISONS: Final = frozenset(("==", "!=", ">", "<", ">=", "<="))
 #: Hours in days, weeks, months and years, by which a mean becomes an energy.
 _HOURS: Final = frozenset((24.0, 168.0, 720.0, 730.0, 744.0, 8760.0))
 #: Factors that turn one unit into another, and so are no limits.
-_CONVERSIONS: Final = frozenset((1e3, 1e6, 1e9, 60.0, 3600.0, 3.6e6, 3.6e9, 86_400.0, 1000.0 * 3600))
+_CONVERSIONS: Final = frozenset((1e3, 1e6, 1e9, 60.0, 3600.0, 3.6e6, 3.6e9, 86_400.0))
 
 _PERCENT: Final = 100.0
 
@@ -92,7 +92,6 @@ class Scopes:
         self._records: dict[str, list[Claim]] = {}
         for record in records:
             self._records.setdefault(record.title, []).append(record)
-        self._recorded: dict[int, Value] = {}
         self._judged: dict[tuple[str, tuple[tuple[str, str], ...]], Judged] = {}
         self._resolving: set[int] = set()
 
@@ -117,12 +116,7 @@ class Scopes:
             expression.variables,
             expression.comments,
             frozenset(walk.unknown),
-            tuple(walk.matched),
         )
-
-    def is_recorded(self, name: str) -> bool:
-        """Return whether one of the recording rules makes this metric."""
-        return name in self._records
 
     def recorded(self, name: str, matchers: Sequence[tuple[MatchOp, str, str]]) -> Value | None:
         """Return what a recorded metric is, of the rules whose labels fit the matchers; None where none records it."""
@@ -138,15 +132,13 @@ class Scopes:
         key = id(rule)
         if key in self._resolving:
             return Value()  # records itself
-        if key not in self._recorded:
-            self._resolving.add(key)
-            try:
-                self._recorded[key] = self.judge(rule.queries[0].expr).value
-            except ExpressionError:
-                self._recorded[key] = Value()
-            finally:
-                self._resolving.discard(key)
-        return self._recorded[key]
+        self._resolving.add(key)
+        try:
+            return self.judge(rule.queries[0].expr).value
+        except ExpressionError:
+            return Value()
+        finally:
+            self._resolving.discard(key)
 
 
 def _fits(labels: Mapping[str, str], matchers: Sequence[tuple[MatchOp, str, str]]) -> bool:
@@ -179,7 +171,6 @@ class _Walk:
         self.acts: list[Act] = []
         self.metrics: set[str] = set()
         self.unknown: set[str] = set()
-        self.matched: list[str] = []
 
     def visit(self, node: Any) -> Value:
         if isinstance(node, ParenExpr | SubqueryExpr):
@@ -206,7 +197,6 @@ class _Walk:
     def _selector(self, node: VectorSelector) -> Value:
         groups = node.matchers.or_matchers or [node.matchers.matchers]
         matchers = [(m.op, m.name, m.value) for group in groups for m in group]
-        self.matched.extend(value for _, _, value in matchers)
         names = [node.name] if node.name else _names(matchers)
         values = [self._metric(name, matchers) for name in names]
         if not values:
@@ -359,17 +349,18 @@ class _Walk:
         return left if left.number is None else right
 
     def _times(self, node: BinaryExpr, left: Value, right: Value) -> Value:
-        for value, other, side in ((left, right, node.rhs), (right, left, node.lhs)):
+        sides = (left, right, node.rhs), (right, left, node.lhs)
+        for value, other, side in sides:
             if other.number is not None:
                 return self._scaled(value, other.number)
             if selected := _selected_sensors(side):
                 return _with_label(value, selected)
-        for value, other in ((left, right), (right, left)):
+        for value, other, side in sides:
             if value.is_power and other.dimension is Dimension.PRICE:
                 self.acts.append(Act(Deed.PRICED, value, other, "*"))
                 return replace(value, dimension=Dimension.PRICE, factor=None)
             if value.is_power and not other.is_power:
-                is_mask = other.dimension is Dimension.OTHER or _is_info(node.rhs if other is right else node.lhs)
+                is_mask = other.dimension is Dimension.OTHER or _is_info(side)
                 return value if is_mask else replace(value, factor=None)
         if left.dimension is right.dimension and not left.is_power:
             return Value(left.dimension, left.sources | right.sources, None)
@@ -404,7 +395,7 @@ class _Walk:
             return Value(Dimension.EFFICIENCY, left.sources, left.factor)
         if left.is_power:
             return replace(left, factor=None)
-        return Value(Dimension.OTHER if left.dimension is not Dimension.PRICE else Dimension.PRICE, factor=None)
+        return Value(Dimension.PRICE if left.dimension is Dimension.PRICE else Dimension.OTHER, factor=None)
 
     def _plus(self, left: Value, right: Value) -> Value:
         for value, other in ((left, right), (right, left)):
@@ -446,13 +437,13 @@ def _mark(arguments: Sequence[Any]) -> tuple[str, str] | None:
 
 def _is_switch(left: Value, right: Value) -> bool:
     """Return whether two values that stand in for each other cover, or are, different things."""
+    if left.marks and right.marks and not left.marks & right.marks:
+        return False  # a label tells them apart
     said = [any(source.metric.says_whole for source in value.sources) for value in (left, right)]
     parts = [bool(value.extents) and value.extents <= PARTS for value in (left, right)]
     if (said[0] and parts[1]) or (said[1] and parts[0]):
-        return not (left.marks and right.marks and not left.marks & right.marks)
+        return True
     if not left.extents or not right.extents or (left.extents | right.extents) & {Extent.UNKNOWN, Extent.MIXED}:
-        return False
-    if left.marks and right.marks and not left.marks & right.marks:
         return False
     guessed = [{source.metric.is_estimate for source in value.sources} for value in (left, right)]
     return left.extents != right.extents or guessed[0] != guessed[1]
@@ -498,14 +489,19 @@ def _extents(metric: Metric, matchers: Sequence[tuple[MatchOp, str, str]]) -> li
 def _labelled(metric: Metric, value: str) -> list[Extent]:
     if "$" in value or "[[" in value:
         return [Extent.UNKNOWN]
-    chosen = [metric.extents.get(one, Extent.UNKNOWN) for one in value.strip("()").split("|")]
-    return chosen or [Extent.UNKNOWN]
+    return [metric.extents.get(one, Extent.UNKNOWN) for one in value.strip("()").split("|")]
+
+
+def _inside(node: Any) -> Any:
+    """Return what parentheses and aggregations are around."""
+    while isinstance(node, ParenExpr | AggregateExpr):
+        node = node.expr
+    return node
 
 
 def _selected_sensors(node: Any) -> str:
     """Return the label that ``node_hwmon_sensor_label{label="…"}`` selects; "" where a node is no such thing."""
-    while isinstance(node, ParenExpr | AggregateExpr):
-        node = node.expr
+    node = _inside(node)
     if isinstance(node, VectorSelector) and node.name in SENSOR_LABELS:
         for matcher in node.matchers.matchers:
             if matcher.name == "label" and matcher.op in (MatchOp.Equal, MatchOp.Re):
@@ -515,8 +511,7 @@ def _selected_sensors(node: Any) -> str:
 
 def _is_info(node: Any) -> bool:
     """Return whether a node is a metric that is 1, and only brings labels."""
-    while isinstance(node, ParenExpr | AggregateExpr):
-        node = node.expr
+    node = _inside(node)
     return isinstance(node, VectorSelector) and (node.name or "").endswith(("_info", "_labels", "_label"))
 
 

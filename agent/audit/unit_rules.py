@@ -21,7 +21,7 @@ def unit(case: Case) -> Iterator[Remark]:
         return
     yield from _per_work(case)
     for query, judged in case.powers:
-        value, shown = judged.value, query.unit or case.claim.unit or ""
+        value, shown = judged.value, case.unit_of(query)
         if value.factor is None:
             yield from _words_against_unit(case, query, shown)
         if value.factor is None or not is_plain(value.factor):
@@ -48,7 +48,7 @@ def _words_against_unit(case: Case, query: Query, shown: str) -> Iterator[Remark
 def _per_work(case: Case) -> Iterator[Remark]:
     """Yield energies for some work whose unit is not the one that is shown."""
     for query, judged in case.judged:
-        value, shown = judged.value, query.unit or case.claim.unit or ""
+        value, shown = judged.value, case.unit_of(query)
         dimension, factor = GRAFANA_UNITS.get(shown, (None, 0.0))
         if value.dimension is not Dimension.EFFICIENCY or dimension is not Dimension.ENERGY or not value.factor:
             continue
@@ -57,10 +57,14 @@ def _per_work(case: Case) -> Iterator[Remark]:
             yield Remark(
                 "PWR006",
                 query,
-                f"the unit is {shown}, but {metrics_of(value)} is in {source_unit(value)}: what is shown is "
-                f"{f'{off:g} times too much' if off > 1 else f'{1 / off:g} times too little'}",
+                f"the unit is {shown}, but {metrics_of(value)} is in {source_unit(value)}: "
+                f"what is shown is {_off(off)}",
                 f"({query.expr.strip()}) {times(1 / off)}",
             )
+
+
+def _off(by: float) -> str:
+    return f"{by:g} times too much" if by > 1 else f"{1 / by:g} times too little"
 
 
 def _small_constants(case: Case) -> Iterator[Remark]:
@@ -70,19 +74,17 @@ def _small_constants(case: Case) -> Iterator[Remark]:
             continue
         watts = number / value.factor
         if value.factor >= _MILLI and number >= _A_FEW and watts < _A_FEW:
-            yield Remark(
-                "PWR006",
-                query,
-                f"{metrics_of(value)} is in {unit_of(value)}, so {number:g} is {watts:g} W",
-                f"{number * value.factor:g} in place of {number:g}, if watts were meant",
-            )
+            what = f"{metrics_of(value)} is in {unit_of(value)}"
         elif value.factor <= 1 / _MILLI and watts > _A_MEGAWATT:
-            yield Remark(
-                "PWR006",
-                query,
-                f"this is in kilowatts, so {number:g} is {watts:g} W",
-                f"{number * value.factor:g} in place of {number:g}, if watts were meant",
-            )
+            what = "this is in kilowatts"
+        else:
+            continue
+        yield Remark(
+            "PWR006",
+            query,
+            f"{what}, so {number:g} is {watts:g} W",
+            f"{number * value.factor:g} in place of {number:g}, if watts were meant",
+        )
 
 
 _MILLI: Final = 1000.0
@@ -110,8 +112,7 @@ def _contradiction(query: Query, value: Value, shown: str) -> Iterator[Remark]:
         yield Remark(
             "PWR006",
             query,
-            f"the unit is {shown}, but the expression gives {unit_of(value)}: what is shown is "
-            f"{f'{off:g} times too much' if off > 1 else f'{1 / off:g} times too little'}",
+            f"the unit is {shown}, but the expression gives {unit_of(value)}: what is shown is {_off(off)}",
             f"({query.expr.strip()}) {times(1 / off)}",
         )
 
@@ -148,14 +149,14 @@ def _unsaid(case: Case, query: Query, judged: Judged) -> Iterator[Remark]:
         )
 
 
-def scaled_twice(cases: Sequence[Case]) -> Iterator[tuple[Case, Remark]]:
-    """Yield panels that scale a metric of unknown unit in another way than a panel before: one of them is wrong."""
+def scaled_twice(cases: Sequence[Case]) -> Iterator[tuple[int, Remark]]:
+    """Yield the panels, by their index, that scale a metric of unknown unit otherwise than one before: one is wrong."""
     first: dict[str, tuple[float, Case]] = {}
-    for case in cases:
+    for index, case in enumerate(cases):
         for query, judged in case.powers:
             value = judged.value
             names = {source.metric.name for source in value.sources if source.metric.unit.factor is None}
-            dimension, shown = GRAFANA_UNITS.get(query.unit or case.claim.unit or "", (None, 0.0))
+            dimension, shown = GRAFANA_UNITS.get(case.unit_of(query), (None, 0.0))
             by = math.prod(value.scaled)
             if len(names) != 1 or len(value.sources) != 1 or dimension is not value.dimension or not is_plain(by):
                 continue
@@ -164,7 +165,7 @@ def scaled_twice(cases: Sequence[Case]) -> Iterator[tuple[Case, Remark]]:
             before, where = first.setdefault(name, (implied, case))
             if not 0.5 < implied / before < 2:
                 yield (
-                    case,
+                    index,
                     Remark(
                         "PWR006",
                         query,
@@ -194,7 +195,7 @@ def gauge_counter(case: Case) -> Iterator[Remark]:
                 f"rate({name}[5m]) {act.op} {act.other.number:g}" if is_one else "",
             )
     for query, judged in case.judged:
-        shown = query.unit or case.claim.unit or ""
+        shown = case.unit_of(query)
         dimension, _ = GRAFANA_UNITS.get(shown, (None, 0.0))
         is_energy = judged.value.dimension is Dimension.ENERGY and is_reading(judged.value)
         if judged.value.is_counter and is_energy and dimension is Dimension.POWER:

@@ -121,5 +121,3 @@ class Judged:
     comments: str = ""
     #: Metrics whose name speaks of power, and of which nobody knows what they cover.
     unknown: frozenset[str] = frozenset()
-    #: Values of label matchers: they may name a machine.
-    matched: tuple[str, ...] = ()
